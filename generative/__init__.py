@@ -1,0 +1,1 @@
+"""Generative models as pure functions: data, metrics and one file per model."""

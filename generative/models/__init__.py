@@ -1,0 +1,1 @@
+"""One file per model; models never import each other."""

@@ -1,0 +1,1 @@
+"""Reinforcement learning as pure functions: environments, rollouts, returns and one file per algorithm."""

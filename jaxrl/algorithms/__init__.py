@@ -1,0 +1,1 @@
+"""One file per algorithm; algorithms never import each other."""

@@ -1,0 +1,1 @@
+"""What both halves share: loop, schedules, fitting, networks, shuffle, checkpoint. Imports nothing of ours."""

@@ -1,0 +1,89 @@
+"""Gradient steps: an optimiser's state beside the parameters it moves."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import jax
+import optax
+from jax import Array, lax, random
+from jax import numpy as jnp
+
+from jaxrl.core import shuffle
+
+Step = Callable[[Any, Any], tuple[Any, dict[str, Array]]]  # (carry, minibatch) -> (carry, metrics)
+OptimizerFactory = Callable[[Any], optax.GradientTransformation]  # learning rate [] -> transformation
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """A static factory from a learning rate, which may be traced, to an optax transformation.
+
+    Any other such function, `optax.lion` say, may stand in its place.
+    """
+
+    name: Literal["adam", "adamw", "rmsprop", "sgd"] = "adam"
+    epsilon: float = 1e-8  # added to the root of the second moment: adam, adamw, rmsprop
+    weight_decay: float = 1e-4  # adamw alone
+    momentum: float = 0.9  # sgd alone
+
+    def __call__(self, learning_rate: Any) -> optax.GradientTransformation:
+        match self.name:
+            case "adam":
+                return optax.adam(learning_rate, eps=self.epsilon)
+            case "adamw":
+                return optax.adamw(learning_rate, eps=self.epsilon, weight_decay=self.weight_decay)
+            case "rmsprop":
+                return optax.rmsprop(learning_rate, decay=0.99, eps=self.epsilon)
+            case "sgd":
+                return optax.sgd(learning_rate, momentum=self.momentum)
+        raise ValueError(f"Unknown optimiser {self.name!r}: use adam, adamw, rmsprop or sgd.")
+
+
+class Fit(NamedTuple):
+    """Parameters and the optimiser state that belongs to them."""
+
+    params: Any
+    opt_state: Any
+
+
+def clip_by_global_norm(gradients: Any, max_norm: Any) -> tuple[Any, Array]:
+    """Scale `gradients` so that their joint Euclidean norm is at most `max_norm` []. Returns them and the norm [].
+
+    The norm is of all leaves together: [3, 4] with bound 1 becomes [0.6, 0.8].
+    """
+    norm = optax.global_norm(gradients)
+    scale = jnp.minimum(1.0, max_norm / jnp.maximum(norm, jnp.finfo(norm.dtype).tiny))
+    return jax.tree.map(lambda gradient: gradient * scale.astype(gradient.dtype), gradients), norm
+
+
+def start(optimizer: OptimizerFactory, params: Any) -> Fit:
+    """`params` before their first step. The state of an optimiser does not depend on its learning rate."""
+    return Fit(params, optimizer(0.0).init(params))
+
+
+def step(
+    optimizer: optax.GradientTransformation, loss: Callable[..., Any], fit: Fit, *args: Any, max_grad_norm: Any = None
+) -> tuple[Fit, dict[str, Array]]:
+    """One gradient step on `loss(params, *args) -> (scalar, metrics)`, clipped by global norm if a bound is given."""
+    gradients, metrics = jax.grad(loss, has_aux=True)(fit.params, *args)
+    if max_grad_norm is not None:
+        gradients, norm = clip_by_global_norm(gradients, max_grad_norm)
+        metrics = {**metrics, "grad_norm": norm}
+    updates, opt_state = optimizer.update(gradients, fit.opt_state, fit.params)
+    return Fit(optax.apply_updates(fit.params, updates), opt_state), metrics
+
+
+def epochs(
+    key: Array, step: Step, carry: Any, batch: Any, num_epochs: int, num_minibatches: int
+) -> tuple[Any, dict[str, Array]]:
+    """Scan `step` over `num_epochs` passes through `batch`, leaves [B, ...], each in a new random order.
+
+    Returns the carry and the metrics averaged over all steps.
+    """
+
+    def epoch(carry: Any, key: Array) -> tuple[Any, dict[str, Array]]:
+        return lax.scan(step, carry, shuffle.minibatches(key, batch, num_minibatches))
+
+    carry, metrics = lax.scan(epoch, carry, random.split(key, num_epochs))
+    return carry, jax.tree.map(jnp.mean, metrics)

@@ -1,0 +1,158 @@
+"""Networks as pairs of pure functions, described by frozen dataclasses. The only file of `core` that knows flax.
+
+A user's own network is any `Network(init, apply)`; nothing else is asked of it.
+Axes: B batch (any number of leading axes for vectors), H height, W width, C channels, D features.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import jax
+from flax import linen as nn
+from jax import Array, lax, random
+from jax import numpy as jnp
+
+Activation = Literal["tanh", "relu", "silu", "gelu", "elu", "leaky_relu"]
+Dtype = Literal["float32", "bfloat16"]
+
+
+class Network(NamedTuple):
+    """`init(key) -> params` and `apply(params, inputs) -> outputs`.
+
+    The networks built here also take `apply(params, inputs, key)`, which turns dropout on.
+    """
+
+    init: Callable[..., Any]
+    apply: Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class MLP:
+    """Fully connected layers; the inputs are flattened by whoever builds the network."""
+
+    hidden: tuple[int, ...] = (64, 64)  # width of each hidden layer
+    activation: Activation = "tanh"
+    layer_norm: bool = False  # after each hidden layer, before its activation
+    dropout: float = 0.0  # chance of dropping a hidden unit while training
+    residual: bool = False  # add the input of each hidden layer that keeps its width
+    dtype: Dtype = "float32"  # of the arithmetic; parameters stay float32
+
+
+@dataclass(frozen=True)
+class CNN:
+    """Convolutions over [H, W, C], then fully connected layers. The defaults suit MinAtar's 10x10 grids."""
+
+    channels: tuple[int, ...] = (16,)  # of each convolution
+    kernels: tuple[int, ...] = (3,)  # side of each kernel
+    strides: tuple[int, ...] = (1,)
+    padding: Literal["VALID", "SAME"] = "VALID"
+    hidden: tuple[int, ...] = (128,)  # fully connected layers on top
+    activation: Activation = "relu"
+    layer_norm: bool = False
+    dropout: float = 0.0
+    residual: bool = False  # add the input of each layer that keeps its shape
+    dtype: Dtype = "float32"
+
+    def __post_init__(self) -> None:
+        if not len(self.channels) == len(self.kernels) == len(self.strides):
+            raise ValueError(
+                f"A CNN needs one kernel and one stride per convolution, got channels={self.channels}, "
+                f"kernels={self.kernels}, strides={self.strides}."
+            )
+
+
+NATURE_CNN = CNN((32, 64, 64), (8, 4, 3), (4, 2, 1), hidden=(512,))  # Mnih et al. 2015, for 84x84 pixels
+
+
+def orthogonal(scale: float = 1.0) -> Callable[..., Array]:
+    """Initialiser with orthonormal rows or columns, times `scale` (Saxe et al. 2013, arXiv:1312.6120).
+
+    The orthogonal polar factor of a Gaussian matrix is as uniform over orthogonal matrices as its QR factor, and
+    Newton-Schulz iterations find it with matrix products alone. They batch under vmap, shard without communication
+    and run on every device; batched QR factorisations deadlock jaxlib 0.10.2 on two cores.
+    """
+
+    def init(key: Array, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
+        rows, columns = math.prod(shape[:-1]), shape[-1]
+        gaussian = random.normal(key, (max(rows, columns), min(rows, columns)))
+        # The largest singular value is near sqrt(rows) + sqrt(columns); the iteration converges from below sqrt(3).
+        matrix = gaussian / (math.sqrt(rows) + math.sqrt(columns))
+
+        def newton_schulz(_: int, matrix: Array) -> Array:
+            gram = jnp.matmul(matrix.T, matrix, precision=lax.Precision.HIGHEST)
+            return 1.5 * matrix - 0.5 * jnp.matmul(matrix, gram, precision=lax.Precision.HIGHEST)
+
+        # Each step multiplies a small singular value by 1.5: 50 of them carry 1e-8 to 1.
+        matrix = lax.fori_loop(0, 50, newton_schulz, matrix)
+        matrix = matrix if rows >= columns else matrix.T
+        return (scale * matrix).reshape(shape).astype(dtype)
+
+    return init
+
+
+class _Stack(nn.Module):
+    """The module behind every description here."""
+
+    description: MLP | CNN
+    out_size: int | None
+    out_scale: float | None
+
+    @nn.compact
+    def __call__(self, inputs: Array, training: bool = False) -> Array:
+        spec = self.description
+        activation = getattr(jax.nn, spec.activation) if spec.activation != "tanh" else jnp.tanh
+        kernel_init = orthogonal(math.sqrt(2))
+        dtype = jnp.dtype(spec.dtype)
+        common = {"kernel_init": kernel_init, "dtype": dtype}
+
+        def hidden_layer(layer: nn.Module, x: Array) -> Array:
+            y = layer(x)
+            y = nn.LayerNorm(dtype=dtype)(y) if spec.layer_norm else y
+            y = activation(y)
+            y = x + y if spec.residual and x.shape == y.shape else y
+            return nn.Dropout(spec.dropout, deterministic=not training)(y) if spec.dropout else y
+
+        x = inputs.astype(dtype)
+        if isinstance(spec, CNN):
+            for channels, kernel, stride in zip(spec.channels, spec.kernels, spec.strides, strict=True):
+                layer = nn.Conv(channels, (kernel, kernel), (stride, stride), spec.padding, **common)
+                x = hidden_layer(layer, x)
+            x = x.reshape(*x.shape[:-3], -1)
+        for size in spec.hidden:
+            x = hidden_layer(nn.Dense(size, **common), x)
+        if self.out_size is not None:
+            out_init = kernel_init if self.out_scale is None else orthogonal(self.out_scale)
+            x = nn.Dense(self.out_size, kernel_init=out_init, dtype=dtype)(x)
+        return x.astype(jnp.float32)
+
+
+def build(
+    description: MLP | CNN, in_shape: tuple[int, ...], out_size: int | None = None, out_scale: float | None = None
+) -> Network:
+    """The network of a description.
+
+    `apply(params, inputs [..., *in_shape], key=None)` gives [..., out_size] float32, or the last hidden layer if
+    `out_size` is None. Hidden layers start orthogonal with gain sqrt(2), the output layer with gain `out_scale`.
+    A key turns dropout on.
+
+    Raises:
+        ValueError: a CNN given anything but images [H, W, C].
+    """
+    if isinstance(description, CNN) and len(in_shape) != 3:
+        raise ValueError(f"A CNN reads images [height, width, channels], not inputs of shape {in_shape}: use an MLP.")
+    module = _Stack(description, out_size, out_scale)
+    flat = not isinstance(description, CNN)
+
+    def prepare(inputs: Array) -> Array:
+        return inputs.reshape(*inputs.shape[: inputs.ndim - len(in_shape)], -1) if flat else inputs
+
+    def init(key: Array) -> Any:
+        return module.init(key, prepare(jnp.zeros(in_shape if flat else (1, *in_shape))))["params"]
+
+    def apply(params: Any, inputs: Array, key: Array | None = None) -> Array:
+        rngs = None if key is None else {"dropout": key}
+        return module.apply({"params": params}, prepare(inputs), key is not None, rngs=rngs)
+
+    return Network(init, apply)
