@@ -1,0 +1,171 @@
+"""Proximal policy optimisation with a clipped ratio (Schulman et al. 2017, arXiv:1707.06347, equations 7 and 9).
+
+Axes: T steps, N environments, B = T * N transitions.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import jax
+from jax import Array, random
+from jax import numpy as jnp
+
+from jaxrl import policies, returns, rollout
+from jaxrl.core import fit, networks
+from jaxrl.envs import Env
+
+
+@dataclass(frozen=True)
+class Config:
+    """What fixes shapes and program."""
+
+    num_envs: int = 8  # environments acted in at once, N
+    num_steps: int = 128  # steps in each of them per update, T
+    num_epochs: int = 4  # passes over the collected transitions
+    num_minibatches: int = 4  # gradient steps per pass
+    network: networks.MLP | networks.CNN = networks.MLP()  # of actor and critic
+    shared_torso: bool = False  # one torso for actor and critic
+    distribution: policies.HeadName = "gaussian"  # of continuous actions
+    normalize_advantages: bool = True  # to mean 0 and variance 1 in each minibatch
+    optimizer: fit.OptimizerFactory = fit.Optimizer(epsilon=1e-5)
+    eval_episodes: int = 16  # per evaluation
+    eval_greedy: bool = False  # evaluate the likeliest actions instead of sampled ones
+
+    @property
+    def steps_per_update(self) -> int:
+        return self.num_envs * self.num_steps
+
+
+class Hyperparams(NamedTuple):
+    """Traced numbers: any of them may carry a vmap axis or be a schedule."""
+
+    learning_rate: Any = 2.5e-4
+    discount: Any = 0.99
+    gae_lambda: Any = 0.95  # 0 one-step advantages, 1 Monte Carlo
+    clip: Any = 0.2  # bound on the change of a probability ratio
+    value_clip: Any = jnp.inf  # bound on the change of a value estimate
+    value_coef: Any = 0.5  # weight of the critic's loss
+    entropy_coef: Any = 0.01  # weight of the entropy bonus
+    max_grad_norm: Any = 0.5  # bound on the global norm of the gradient
+
+
+class State(NamedTuple):
+    """Everything a run carries from update to update."""
+
+    fit: fit.Fit
+    cursor: rollout.Cursor  # N unfinished episodes
+
+
+class Batch(NamedTuple):
+    """What the loss needs of each transition, leaves [B, ...]."""
+
+    obs: Array
+    action: Array  # as sampled
+    log_prob: Array  # of the action under the policy that took it
+    value: Array  # of the observation when it was collected
+    advantage: Array
+    target: Array  # the value to regress on
+
+
+def standardize(x: Array) -> Array:
+    """`x` [B] moved to mean 0 and scaled to variance 1; zeros if it does not vary."""
+    return (x - x.mean()) / (x.std() + 1e-8)
+
+
+def clipped_surrogate(log_ratio: Array, advantage: Array, clip: Array) -> Array:
+    """Equation 7 per transition [B]: the pessimistic one of the plain and the clipped importance-weighted advantage."""
+    ratio = jnp.exp(log_ratio)
+    return jnp.minimum(ratio * advantage, jnp.clip(ratio, 1 - clip, 1 + clip) * advantage)
+
+
+def clipped_value_loss(value: Array, old_value: Array, target: Array, clip: Array) -> Array:
+    """Half squared error per transition [B], the larger with and without `value` kept within `clip` of the old."""
+    clipped = old_value + jnp.clip(value - old_value, -clip, clip)
+    return 0.5 * jnp.maximum(jnp.square(value - target), jnp.square(clipped - target))
+
+
+def loss(
+    params: Any, network: networks.Network, head: policies.Head, batch: Batch, hparams: Hyperparams
+) -> tuple[Array, dict[str, Array]]:
+    """Equation 9, negated: mean over B of policy loss, value loss and entropy bonus. Returns (scalar, metrics)."""
+    outputs, value = network.apply(params, batch.obs)
+    policy = head.distribution(*outputs)
+    log_ratio = policy.log_prob(batch.action) - batch.log_prob
+    policy_loss = -clipped_surrogate(log_ratio, batch.advantage, hparams.clip).mean()
+    value_loss = clipped_value_loss(value, batch.value, batch.target, hparams.value_clip).mean()
+    entropy = policy.entropy().mean()
+    total = policy_loss + hparams.value_coef * value_loss - hparams.entropy_coef * entropy
+    return total, {
+        "policy_loss": policy_loss,
+        "value_loss": value_loss,
+        "entropy": entropy,
+        "kl": (jnp.expm1(log_ratio) - log_ratio).mean(),
+        "clip_fraction": (jnp.abs(jnp.expm1(log_ratio)) > hparams.clip).mean(),
+    }
+
+
+def make_batch(path: rollout.Transition, params: Any, network: networks.Network, hparams: Hyperparams) -> Batch:
+    """Path [T, N, ...] to batch [B, ...] with generalised advantages."""
+    _, value = network.apply(params, path.obs)
+    _, next_value = network.apply(params, path.next_obs)
+    advantage = returns.generalized_advantage(
+        path.reward, value, next_value, path.terminated, path.truncated, hparams.discount, hparams.gae_lambda
+    )
+    action, log_prob = path.extra
+    batch = Batch(path.obs, action, log_prob, value, advantage, advantage + value)
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), batch)
+
+
+def make(env: Env, config: Config, network: networks.Network | None = None) -> rollout.Agent:
+    """A PPO agent; `network` replaces the one of `config` (see `policies.actor_critic` for its outputs).
+
+    Raises:
+        ValueError: sizes that cannot work.
+    """
+    head = policies.head(env.spec.action, config.distribution)
+    if network is None:
+        network = policies.actor_critic(env.spec, head, config.network, shared=config.shared_torso)
+
+    def init(key, hparams, env_params):
+        network_key, env_key = random.split(key)
+        fitted = fit.start(config.optimizer, network.init(network_key))
+        return State(fitted, rollout.start(env, env_key, config.num_envs, env_params))
+
+    def policy(params, obs):
+        outputs, _ = network.apply(params, obs)
+        return head.distribution(*outputs)
+
+    def act(key, state, obs, greedy=False):
+        distribution = policy(state.fit.params, obs)
+        return head.to_env(distribution.mode() if greedy else distribution.sample(seed=key))
+
+    def update(key, state, hparams, env_params):
+        collect_key, epochs_key = random.split(key)
+        params = state.fit.params
+
+        def explore(key, obs):
+            distribution = policy(params, obs)
+            action = distribution.sample(seed=key)
+            return head.to_env(action), (action, distribution.log_prob(action))
+
+        cursor, path = rollout.collect(env, explore, state.cursor, env_params, collect_key, config.num_steps)
+        batch = make_batch(path, params, network, hparams)
+        optimizer = config.optimizer(hparams.learning_rate)
+
+        def step(fitted, minibatch):
+            if config.normalize_advantages:
+                minibatch = minibatch._replace(advantage=standardize(minibatch.advantage))
+            return fit.step(
+                optimizer, loss, fitted, network, head, minibatch, hparams, max_grad_norm=hparams.max_grad_norm
+            )
+
+        fitted, metrics = fit.epochs(epochs_key, step, state.fit, batch, config.num_epochs, config.num_minibatches)
+        return State(fitted, cursor), {**metrics, "return": cursor.last_return.mean()}
+
+    def evaluate(key, state, hparams, env_params):
+        def policy(key, obs):
+            return act(key, state, obs, config.eval_greedy), None
+
+        return rollout.evaluate(env, policy, env_params, key, config.eval_episodes)
+
+    return rollout.Agent(init, update, evaluate, act)

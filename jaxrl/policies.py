@@ -1,0 +1,138 @@
+"""Policy heads: from a network's outputs to a distribution over actions, in the environment's own units.
+
+Axes: P outputs of the network, D action dimensions; leading axes are batch.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import distrax
+import jax
+import numpy as np
+from jax import Array, random
+from jax import numpy as jnp
+
+from jaxrl.core import networks
+from jaxrl.envs import Box, Discrete, Spec
+
+HeadName = Literal["gaussian", "squashed_gaussian"]
+
+
+class Head(NamedTuple):
+    """How actions are drawn. Static: a number and two functions."""
+
+    num_outputs: int  # P, what the actor network must give: logits, or means
+    num_free: int  # parameters that do not depend on the observation: D log standard deviations, or none
+    distribution: Callable[..., Any]  # (outputs [..., P], free [num_free]) -> distrax distribution over actions
+    to_env: Callable[[Array], Array]  # action as sampled -> action within the environment's bounds
+
+
+class SquashedGaussian(distrax.Transformed):
+    """tanh of a diagonal Gaussian, moved to the bounds of the action space.
+
+    Its log-probability carries the corrections of both steps (Haarnoja et al. 2018, arXiv:1801.01290, appendix C)
+    and is finite at the bounds, where float32 rounds tanh to one.
+    """
+
+    def __init__(self, mean: Array, std: Array, center: Array, half_width: Array) -> None:
+        self._gaussian = distrax.MultivariateNormalDiag(mean, std)
+        self._center, self._half_width = center, half_width
+        squash = distrax.Chain([distrax.ScalarAffine(center, half_width), distrax.Tanh()])
+        super().__init__(self._gaussian, distrax.Block(squash, 1))
+
+    def log_prob(self, value: Array) -> Array:
+        inside = 1.0 - jnp.finfo(value.dtype).epsneg
+        unit = jnp.clip((value - self._center) / self._half_width, -inside, inside)
+        latent = jnp.arctanh(unit)
+        log_slope = 2.0 * (math.log(2.0) - latent - jax.nn.softplus(-2.0 * latent))
+        return self._gaussian.log_prob(latent) - (log_slope + jnp.log(self._half_width)).sum(-1)
+
+    def entropy(self) -> Array:
+        """[...] nats: the Gaussian's plus the mean log-slope of the squashing, by Gauss-Hermite quadrature."""
+        nodes, weights = np.polynomial.hermite_e.hermegauss(16)
+        mean, std = self._gaussian.loc[..., None], self._gaussian.scale_diag[..., None]
+        latent = mean + std * nodes
+        log_slope = 2.0 * (math.log(2.0) - latent - jax.nn.softplus(-2.0 * latent))
+        expected = (log_slope * (weights / weights.sum())).sum(-1) + jnp.log(self._half_width)
+        return self._gaussian.entropy() + expected.sum(-1)
+
+    def mode(self) -> Array:
+        """The squashed mean, which is the median: the density's own mode has no closed form."""
+        return self.bijector.forward(self._gaussian.mean())
+
+    def kl_divergence(self, other: "SquashedGaussian") -> Array:
+        """[...] nats; a bijection common to both leaves the divergence of the Gaussians unchanged."""
+        return self._gaussian.kl_divergence(other._gaussian)
+
+
+def head(action: Discrete | Box, name: HeadName) -> Head:
+    """Categorical over discrete actions; over boxes a diagonal Gaussian or its tanh.
+
+    A Gaussian's unit is half the width of the action space, so that a standard deviation of 1 explores it all
+    whatever its bounds; where a bound is infinite the unit is 1. Samples beyond a bound are clipped on their way
+    to the environment, the log-probability stays that of the sample.
+
+    Raises:
+        ValueError: a squashed Gaussian without finite bounds to squash into.
+    """
+    if isinstance(action, Discrete):
+        return Head(action.num, 0, lambda outputs, free: distrax.Categorical(outputs), lambda sample: sample)
+
+    low, high = np.array(action.low, np.float32), np.array(action.high, np.float32)
+    bounded = np.isfinite(low) & np.isfinite(high)
+    if name == "squashed_gaussian" and not bounded.all():
+        raise ValueError(
+            f"A squashed Gaussian needs finite action bounds, got low={action.low}, high={action.high}: "
+            "use distribution='gaussian'."
+        )
+    size = math.prod(action.shape)
+    center = np.where(bounded, (low + high) / 2, 0.0).astype(np.float32)
+    half_width = np.where(bounded, (high - low) / 2, 1.0).astype(np.float32)
+
+    def distribution(mean: Array, log_std: Array) -> Any:
+        std = jnp.broadcast_to(jnp.exp(log_std), mean.shape)
+        if name == "squashed_gaussian":
+            return SquashedGaussian(mean, std, center, half_width)
+        return distrax.MultivariateNormalDiag(center + half_width * mean, half_width * std)
+
+    def to_env(sample: Array) -> Array:
+        return jnp.clip(sample, low, high).reshape(*sample.shape[:-1], *action.shape)
+
+    return Head(size, size, distribution, to_env)
+
+
+def actor_critic(
+    spec: Spec, head: Head, description: networks.MLP | networks.CNN, *, shared: bool = False
+) -> networks.Network:
+    """Network with `apply(params, obs [..., *obs_shape]) -> ((outputs [..., P], free [num_free]), value [...])`.
+
+    Actor and critic have torsos of their own, or one together if `shared`. The actor's last layer starts near
+    zero, so that the first policy is near uniform (Andrychowicz et al. 2020, arXiv:2006.05990, section 3.2).
+    """
+    if shared:
+        torso = networks.build(description, spec.obs_shape)
+        feature_size = description.hidden[-1]
+        top = networks.MLP(hidden=())
+        actor = networks.build(top, (feature_size,), head.num_outputs, 0.01)
+        critic = networks.build(top, (feature_size,), 1, 1.0)
+    else:
+        torso = networks.Network(lambda key: {}, lambda params, obs: obs)
+        actor = networks.build(description, spec.obs_shape, head.num_outputs, 0.01)
+        critic = networks.build(description, spec.obs_shape, 1, 1.0)
+
+    def init(key: Array) -> dict[str, Any]:
+        torso_key, actor_key, critic_key = random.split(key, 3)
+        return {
+            "torso": torso.init(torso_key),
+            "actor": actor.init(actor_key),
+            "critic": critic.init(critic_key),
+            "free": jnp.zeros(head.num_free),
+        }
+
+    def apply(params: dict[str, Any], obs: Array) -> tuple[tuple[Array, Array], Array]:
+        features = torso.apply(params["torso"], obs)
+        outputs = actor.apply(params["actor"], features)
+        return (outputs, params["free"]), critic.apply(params["critic"], features)[..., 0]
+
+    return networks.Network(init, apply)

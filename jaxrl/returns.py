@@ -1,0 +1,42 @@
+"""Returns and advantages along paths. Axes: T steps; whatever follows is batch.
+
+`terminated` stops the bootstrap: nothing follows a task's end. `terminated | truncated` stops the recursion: what
+follows an automatic reset belongs to another episode. A time limit is only the second.
+"""
+
+import jax
+from jax import Array, lax
+from jax import numpy as jnp
+
+
+def generalized_advantage(
+    reward: Array,
+    value: Array,
+    next_value: Array,
+    terminated: Array,
+    truncated: Array,
+    discount: Array | float,
+    gae_lambda: Array | float,
+) -> Array:
+    """GAE(lambda) advantages [T, ...] (Schulman et al. 2015, arXiv:1506.02438, eq. 16).
+
+    All arrays [T, ...]; `next_value` is the value of the true successor, not of the observation after a reset.
+    """
+    delta = reward + discount * jnp.where(terminated, 0.0, next_value) - value
+    decay = discount * gae_lambda * (1.0 - (terminated | truncated))
+
+    # advantage[t] = delta[t] + decay[t] * advantage[t + 1]. Affine maps compose associatively, so the recursion
+    # needs log T vectorised passes instead of T tiny steps.
+    def compose(later: tuple[Array, Array], earlier: tuple[Array, Array]) -> tuple[Array, Array]:
+        later_decay, later_sum = later
+        decay, total = earlier
+        return decay * later_decay, total + decay * later_sum
+
+    return lax.associative_scan(compose, (decay, delta), reverse=True)[1]
+
+
+def explained_variance(prediction: Array, target: Array) -> Array:
+    """[] share of the variance of `target` that `prediction` explains: 1 perfect, 0 no better than the mean."""
+    return 1.0 - jnp.var(target - prediction) / jnp.maximum(jnp.var(target), jnp.finfo(target.dtype).tiny)
+
+
