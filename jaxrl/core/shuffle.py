@@ -36,8 +36,13 @@ def permutation(key: Array, size: int) -> Array:
     Every element lands at every place, and every pair at every pair of places, with equal chance as far as a
     chi-square test sees; it is no sample of all size! orders, which no 64-bit key could index.
     """
+    return elements(key, jnp.arange(size), size)
+
+
+def elements(key: Array, places: Array, size: int) -> Array:
+    """`permutation(key, size)[places]`, places and result [B] int32, at the cost of B elements alone."""
     if size < SMALLEST:
-        return random.permutation(key, size).astype(jnp.int32)
+        return random.permutation(key, size).astype(jnp.int32)[places]
     left_radix = math.isqrt(size)
     right_radix = -(-size // left_radix)
     round_keys = random.bits(key, (NUM_ROUNDS,), jnp.uint32)
@@ -49,7 +54,7 @@ def permutation(key: Array, size: int) -> Array:
             right = _rotate(right, _mix(left ^ round_key[1]), right_radix)
         return left * right_radix + right
 
-    index = bijection(jnp.arange(size, dtype=jnp.uint32))
+    index = bijection(places.astype(jnp.uint32))
     if left_radix * right_radix > size:
 
         def walk(index: Array) -> Array:

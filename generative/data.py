@@ -1,0 +1,339 @@
+"""Data sets as arrays on the device, and minibatches drawn from them inside a scan.
+
+`load` gives a `Spec`, the static facts, and a `Source`, the arrays in their own dtype (bytes stay bytes and are scaled
+where they are used). Files are looked for in the folder given, else in the folder that the environment variable
+JAXRL_DATA names; without either, MNIST is downloaded once into the user's cache.
+Axes: N examples, B batch, H height, W width, C channels.
+"""
+
+import difflib
+import gzip
+import math
+import os
+import zipfile
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax import Array, lax, random
+from jax import numpy as jnp
+
+from jaxrl.core import shuffle
+
+FOLDER_VARIABLE = "JAXRL_DATA"
+MNIST_URL = "https://ossci-datasets.s3.amazonaws.com/mnist/"
+MNIST_FILES = {  # name: (md5 of the compressed file, sizes)
+    "train-images-idx3-ubyte": ("f68b3c2dcbeaaa9fbdd348bbdeb94873", (60000, 28, 28)),
+    "train-labels-idx1-ubyte": ("d53e105ee54ea40749a09fcbcd1e9432", (60000,)),
+    "t10k-images-idx3-ubyte": ("9fb629c4189551a2d022fa330f9573f3", (10000, 28, 28)),
+    "t10k-labels-idx1-ubyte": ("ec29112dd5afa0611ce80d1b7f02629c", (10000,)),
+}
+
+
+class Examples(NamedTuple):
+    """One split."""
+
+    x: Array  # [N, *shape] in its own dtype
+    label: Array | None = None  # [N] int32
+
+
+class Source(NamedTuple):
+    """What a model learns from; an absent split has N = 0."""
+
+    train: Examples
+    valid: Examples
+    test: Examples
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What is static about a data set."""
+
+    name: str
+    shape: tuple[int, ...]  # of one example, [H, W, C] for images
+    levels: int | None  # values are the integers 0 .. levels - 1, scaled to [0, 1] by `scale`; None: real numbers
+    low: float  # smallest and largest value after scaling
+    high: float
+    num_classes: int | None  # None without labels
+    num_train: int
+    num_valid: int
+    num_test: int
+
+
+class Cursor(NamedTuple):
+    """How far the passes through the training set have come."""
+
+    key: Array  # folded with the epoch, it gives that epoch's order
+    epoch: Array  # [] int32, passes completed
+    position: Array  # [] int32, examples drawn of the present pass
+
+
+def start(key: Array) -> Cursor:
+    """The cursor before the first example."""
+    return Cursor(key, jnp.int32(0), jnp.int32(0))
+
+
+def draw(cursor: Cursor, examples: Any, batch_size: int) -> tuple[Cursor, Any]:
+    """The next `batch_size` of `examples`, leaves [N, ...] -> [B, ...], at the cost of the batch alone.
+
+    Every example comes once per pass, each pass in its own random order. A batch may take the last examples of one
+    pass and the first of the next, so any batch size will do.
+    """
+    size = jax.tree.leaves(examples)[0].shape[0]
+    num_epochs = (size + batch_size - 2) // size + 1  # the most that one batch can touch
+    epoch, place = jnp.divmod(cursor.position + jnp.arange(batch_size), size)
+    keys = jax.vmap(random.fold_in, (None, 0))(cursor.key, cursor.epoch + jnp.arange(num_epochs))
+    orders = jax.vmap(lambda key: shuffle.elements(key, place, size))(keys)
+    index = jnp.take_along_axis(orders, epoch[None], axis=0)[0]
+    end = cursor.position + batch_size
+    cursor = Cursor(cursor.key, cursor.epoch + end // size, end % size)
+    return cursor, jax.tree.map(lambda leaf: leaf[index], examples)
+
+
+def scale(x: Array, levels: int | None) -> Array:
+    """`x` [...] as float32, integers 0 .. levels - 1 divided by levels - 1."""
+    return x.astype(jnp.float32) if levels is None else x.astype(jnp.float32) / (levels - 1)
+
+
+def binarize(key: Array, x: Array, levels: int | None) -> Array:
+    """Each value of `x` [...] redrawn as 1 with the chance of its brightness in [0, 1], else 0, as float32.
+
+    Each chance is rounded up to a multiple of 2**-16, black and white exact: one random word serves two values, which
+    halves the cost of the generator, the dearest elementwise work of a training step.
+    """
+    words = random.bits(key, (-(-x.size // 2),), jnp.uint32)
+    noise = lax.bitcast_convert_type(words, jnp.uint16).reshape(-1)[: x.size].reshape(x.shape)
+    return (noise < 65536 * scale(x, levels)).astype(jnp.float32)
+
+
+def names() -> list[str]:
+    """Every data set that `load` knows."""
+    return sorted(_LOADERS)
+
+
+def load(name: str, folder: str | Path | None = None, *, join_valid: bool = False) -> tuple[Spec, Source]:
+    """A data set by name, its splits fixed.
+
+    - `digits`: scikit-learn's 1797 handwritten digits, 8x8, 17 grey levels; in the order given, so that other people
+      wrote the test images: the first 1297 train, the next 200 valid, the last 300 test. Needs no file.
+    - `mnist`: 28x28, 256 grey levels; the first 50,000 training images train, the last 10,000 valid, 10,000 test.
+    - `binarized_mnist`: the fixed binary images of Larochelle and Murray 2011; 50,000 train, 10,000 valid, 10,000 test.
+
+    `join_valid` appends the validation examples to the training examples, as Burda et al. 2015 train on MNIST's 60,000;
+    `valid` stays as it was.
+
+    Raises:
+        ValueError: unknown name, with the nearest known ones; a damaged file.
+        FileNotFoundError: no such file, with where it was looked for and how to get it.
+    """
+    if name not in _LOADERS:
+        near = difflib.get_close_matches(name.lower(), names(), n=3, cutoff=0.4) or names()
+        raise ValueError(f"Unknown data set {name!r}: did you mean {' or '.join(near)}?")
+    return from_arrays(name, **_LOADERS[name](folder), join_valid=join_valid)
+
+
+def from_arrays(
+    name: str,
+    train: Any,
+    test: Any,
+    valid: Any = None,
+    train_label: Any = None,
+    test_label: Any = None,
+    valid_label: Any = None,
+    *,
+    levels: int | None = None,
+    join_valid: bool = False,
+) -> tuple[Spec, Source]:
+    """A data set from arrays [N, *shape], with labels [N] of integers from 0 or without.
+
+    Integers and booleans are kept and scaled where they are used: `levels` says how many values they have (256 for
+    bytes and 2 for booleans if not given). Real numbers are kept as float32 and never scaled.
+
+    Raises:
+        ValueError: shapes or dtypes that do not match, no examples, NaN or infinity, a value outside the levels.
+    """
+    x = {"train": np.asarray(train), "test": np.asarray(test)}
+    x["valid"] = x["train"][:0] if valid is None else np.asarray(valid)
+    label = {"train": train_label, "test": test_label, "valid": valid_label}
+    if valid is None and train_label is not None:
+        label["valid"] = np.zeros(0, np.int32)
+    levels = {np.dtype(bool): 2, np.dtype(np.uint8): 256}.get(x["train"].dtype) if levels is None else levels
+    checked = {split: _checked(name, split, x[split], x["train"], levels) for split in x}
+    labels = {split: _checked_label(name, split, label[split], x[split], label["train"]) for split in x}
+
+    filled = [array for array in checked.values() if array.size]
+    low = min(float(array.min()) for array in filled) if levels is None else 0.0
+    high = max(float(array.max()) for array in filled) if levels is None else 1.0
+    num_classes = None if labels["train"] is None else 1 + max(int(array.max(initial=0)) for array in labels.values())
+    if join_valid:
+        checked["train"] = np.concatenate([checked["train"], checked["valid"]])
+        labels["train"] = None if num_classes is None else np.concatenate([labels["train"], labels["valid"]])
+    spec = Spec(
+        name=name,
+        shape=checked["train"].shape[1:],
+        levels=levels,
+        low=low,
+        high=high,
+        num_classes=num_classes,
+        num_train=len(checked["train"]),
+        num_valid=len(checked["valid"]),
+        num_test=len(checked["test"]),
+    )
+    return spec, jax.tree.map(jnp.asarray, Source(**{split: Examples(checked[split], labels[split]) for split in x}))
+
+
+def _checked(name: str, split: str, x: np.ndarray, train: np.ndarray, levels: int | None) -> np.ndarray:
+    """One split's array in the dtype that goes to the device."""
+    if x.ndim < 2 or (not len(x) and split != "valid"):
+        raise ValueError(f"{name}: {split} must hold examples [N, ...], got an array of shape {x.shape}.")
+    if x.shape[1:] != train.shape[1:] or x.dtype != train.dtype:
+        raise ValueError(
+            f"{name}: {split} holds {x.dtype} examples of shape {x.shape[1:]}, but train {train.dtype} ones of shape "
+            f"{train.shape[1:]}: give both the same."
+        )
+    if np.issubdtype(x.dtype, np.floating) and levels is None:
+        bad = int((~np.isfinite(x)).sum())
+        if bad:
+            raise ValueError(f"{name}: {split} holds {bad} values that are NaN or infinite: remove or mend them.")
+        return x.astype(np.float32)
+    if levels is None or not (np.issubdtype(x.dtype, np.integer) or x.dtype == bool):
+        raise ValueError(
+            f"{name}: {split} holds {x.dtype} values with levels={levels}: give integers with their number of levels, "
+            f"or real numbers without."
+        )
+    if x.size and (x.min() < 0 or x.max() >= levels):
+        raise ValueError(f"{name}: {split} holds values {x.min()} to {x.max()}, outside 0 .. {levels - 1}.")
+    return x.astype(np.uint8 if levels <= 256 else np.int32)
+
+
+def _checked_label(name: str, split: str, label: Any, x: np.ndarray, train: Any) -> np.ndarray | None:
+    """One split's labels, or None if there are none."""
+    if (label is None) != (train is None):
+        raise ValueError(f"{name}: either all splits have labels or none, but only one of train and {split} has.")
+    if label is None:
+        return None
+    label = np.asarray(label)
+    if label.shape != (len(x),) or not np.issubdtype(label.dtype, np.integer) or (label.size and label.min() < 0):
+        raise ValueError(
+            f"{name}: the labels of {split} must be {len(x)} integers from 0, got {label.dtype} of shape {label.shape}."
+        )
+    return label.astype(np.int32)
+
+
+def _digits(folder: str | Path | None) -> dict[str, Any]:
+    del folder
+    from sklearn import datasets
+
+    digits = datasets.load_digits()
+    images, labels = digits.images.astype(np.uint8)[..., None], digits.target
+    return {**_split(images, labels, 1297, 1497), "test": images[1497:], "test_label": labels[1497:], "levels": 17}
+
+
+def _mnist(folder: str | Path | None) -> dict[str, Any]:
+    train, train_label, test, test_label = (_read_idx(_find_mnist(name, folder), name) for name in MNIST_FILES)
+    split = _split(train[..., None], train_label, 50000, 60000)
+    return {**split, "test": test[..., None], "test_label": test_label, "levels": 256}
+
+
+def _split(x: np.ndarray, label: np.ndarray, first: int, last: int) -> dict[str, Any]:
+    return {
+        "train": x[:first],
+        "train_label": label[:first],
+        "valid": x[first:last],
+        "valid_label": label[first:last],
+    }
+
+
+def _binarized_mnist(folder: str | Path | None) -> dict[str, Any]:
+    file = "binarized_mnist.npz"
+    path, searched = _find([file], ["", "mnist", "binarized_mnist"], folder)
+    if path is None:
+        raise FileNotFoundError(
+            f"binarized_mnist: no {file} in {searched}; name the folder that holds it (folder=..., or the environment "
+            f"variable {FOLDER_VARIABLE}), or make it from Larochelle's binarized_mnist_{{train,valid,test}}.amat: "
+            f"numpy.savez_compressed({file!r}, train=numpy.packbits(numpy.loadtxt(...).astype('uint8'), axis=-1), ...)."
+        )
+    splits = {}
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            for split, count in (("train", 50000), ("valid", 10000), ("test", 10000)):
+                packed = arrays[split]
+                if packed.shape != (count, 98) or packed.dtype != np.uint8:
+                    raise ValueError(f"{split} is {packed.dtype} of shape {packed.shape}, not uint8 of ({count}, 98)")
+                splits[split] = np.unpackbits(packed, axis=-1).reshape(count, 28, 28, 1)
+    except (OSError, EOFError, KeyError, ValueError, zlib.error, zipfile.BadZipFile) as error:
+        raise ValueError(f"binarized_mnist: {path} is damaged ({error}): replace it.") from error
+    return {**splits, "levels": 2}
+
+
+def _find(files: list[str], subfolders: list[str], folder: str | Path | None) -> tuple[Path | None, str]:
+    """The first of `files` in the data folder or a subfolder, and where it was looked for, in words."""
+    named = folder or os.environ.get(FOLDER_VARIABLE)
+    if not named:
+        return None, f"any folder, for none was named and {FOLDER_VARIABLE} is not set"
+    root = Path(named).expanduser()
+    for subfolder in subfolders:
+        for file in files:
+            if (root / subfolder / file).is_file():
+                return root / subfolder / file, str(root)
+    places = " or ".join(f"{subfolder}/" for subfolder in subfolders if subfolder)
+    return None, f"{root} or its {places}" if root.is_dir() else f"{root}, which does not exist"
+
+
+def _find_mnist(name: str, folder: str | Path | None) -> Path:
+    """The file in the data folder, or downloaded where no folder was named."""
+    dotted = name.replace("-idx", ".idx")  # as some tools unpack it
+    files = [name, f"{name}.gz", dotted, f"{dotted}.gz"]
+    path, searched = _find(files, ["", "mnist", "MNIST/raw"], folder)
+    if path is not None:
+        return path
+    advice = (
+        f"put the four files of {MNIST_URL} into a folder and name it (folder=..., or the environment variable "
+        f"{FOLDER_VARIABLE})"
+    )
+    if folder or os.environ.get(FOLDER_VARIABLE):
+        raise FileNotFoundError(f"mnist: no {name}[.gz] in {searched}; {advice}, or name none to download them.")
+    import pooch
+
+    md5, _ = MNIST_FILES[name]
+    cache = pooch.os_cache("jaxrl") / "mnist"
+    try:
+        return Path(pooch.retrieve(f"{MNIST_URL}{name}.gz", f"md5:{md5}", fname=f"{name}.gz", path=cache))
+    except ValueError as error:
+        raise ValueError(
+            f"mnist: the download of {name}.gz does not have md5 {md5}: try again, or {advice}."
+        ) from error
+    except OSError as error:  # every network error of requests is one
+        raise FileNotFoundError(
+            f"mnist: no {name}.gz in {cache}, and its download failed ({type(error).__name__}): {advice}."
+        ) from error
+
+
+def _read_idx(path: Path, name: str) -> np.ndarray:
+    """The array of bytes in an IDX file, compressed or not, checked against what `name` should hold."""
+    _, shape = MNIST_FILES[name]
+    try:
+        raw = gzip.open(path).read() if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"mnist: {path} is damaged ({error}): replace it.") from error
+    header = 4 + 4 * len(shape)
+    magic = bytes([0, 0, 0x08, len(shape)])  # two zeros, the type (unsigned bytes), the number of axes
+    length = header + math.prod(shape)
+    sizes = tuple(np.frombuffer(raw[4:header], ">u4").tolist()) if len(raw) >= header else ()
+    if raw[:4] != magic or sizes != shape or len(raw) != length:
+        raise ValueError(
+            f"mnist: {path} is damaged (magic {raw[:4].hex()}, sizes {sizes}, {len(raw)} bytes; expected "
+            f"{magic.hex()}, {shape}, {length}): replace it."
+        )
+    return np.frombuffer(raw, np.uint8, offset=header).reshape(shape)
+
+
+_LOADERS: dict[str, Callable[[str | Path | None], dict[str, Any]]] = {
+    "digits": _digits,
+    "mnist": _mnist,
+    "binarized_mnist": _binarized_mnist,
+}

@@ -1,0 +1,15 @@
+"""The shape every generative model has."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+
+class Model(NamedTuple):
+    """A learner, and what can be asked of it once trained. `x` is examples [N, *shape] in the data's own dtype."""
+
+    init: Callable[..., Any]  # (key, hparams, source) -> state
+    update: Callable[..., Any]  # (key, state, hparams, source) -> (state, metrics)
+    evaluate: Callable[..., Any]  # (key, state, hparams, source) -> metrics
+    sample: Callable[..., Any]  # (key, state, count) -> [count, *shape] in [0, 1] for images
+    reconstruct: Callable[..., Any] | None = None  # (key, state, x) -> [N, *shape]
+    log_likelihood: Callable[..., Any] | None = None  # (key, state, hparams, x, num_samples) -> [N] nats
