@@ -1,0 +1,34 @@
+# Everything on a machine with Python >= 3.11 and make: the first target to need it builds the virtual environment.
+PYTHON ?= python3
+VENV ?= .venv
+INSTALLED := $(VENV)/.installed
+RUN := $(VENV)/bin/python -m
+
+.PHONY: demo test lint learning clean
+
+# Train PPO on CartPole over 8 seeds in one program; score, speed and a learning curve.
+demo: $(INSTALLED)
+	$(RUN) experiments train ppo --preset cartpole --seeds 8
+
+# The quick tests.
+test: $(INSTALLED)
+	$(RUN) pytest
+
+# The tests that train to a named score.
+learning: $(INSTALLED)
+	$(RUN) pytest -m learning
+
+lint: $(INSTALLED)
+	$(RUN) ruff check
+	$(RUN) ruff format --check
+	$(RUN) mypy
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .mypy_cache
+
+# Once, and again whenever what is to be installed changes.
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c "import sys; sys.version_info >= (3, 11) or sys.exit('Python 3.11 or newer is needed, this is ' + sys.version.split()[0] + ': make PYTHON=python3.12, say')"
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[test]'
+	@touch $@
