@@ -12,7 +12,7 @@ import jax
 from jax import Array, lax, random
 from jax import numpy as jnp
 
-from jaxrl.core import schedule
+from jaxrl.core import keys, schedule
 
 Metrics = dict[str, Array]
 
@@ -43,7 +43,7 @@ def strong(leaf: Any) -> Array:
 
 def start(learner: Learner, key: Array, hparams: Any, source: Any, num_updates: int) -> Run:
     """A run of `num_updates` updates before its first."""
-    init_key, _, _ = random.split(key, 3)
+    init_key, _, _ = random.split(keys.unrolled(key), 3)
     hparams = schedule.at(hparams, jnp.float32(0))
     state = learner.init(init_key, hparams, source)
     return jax.tree.map(strong, Run(key, jnp.int32(0), jnp.int32(num_updates), state))
@@ -55,7 +55,7 @@ def chunk(learner: Learner, length: int, run: Run, hparams: Any, source: Any) ->
     Returns the run and its metrics: training metrics averaged over the chunk, the learner's evaluation, and
     `diverged`, 1.0 once any number in the state is NaN. Every leaf is [].
     """
-    _, update_key, eval_key = random.split(run.key, 3)
+    _, update_key, eval_key = random.split(keys.unrolled(run.key), 3)
 
     def now(run: Run) -> Any:
         return schedule.at(hparams, run.step / run.num_updates)
