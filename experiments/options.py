@@ -1,0 +1,123 @@
+"""Dataclasses and NamedTuples as command-line options. The only file that knows tyro."""
+
+import contextlib
+import dataclasses
+import inspect
+import io
+import re
+import sys
+import types
+import typing
+from collections.abc import Sequence
+from typing import Annotated, Any, TypeVar, Union
+
+import tyro
+from tyro import constructors
+
+from jaxrl.core.schedule import Linear
+
+T = TypeVar("T")
+BOX = "╭─╮│╰╯•"
+
+
+def parse(words: Sequence[str], default: T, prog: str, description: str) -> T:
+    """`default`, a dataclass instance, with the options among `words`; its fields that are named in `flat(...)`, and
+    the fields of those, are options without a prefix, other nested ones have dots: `--network.hidden 64 64`.
+
+    Raises:
+        ValueError: what the words ask for is unknown or of the wrong kind, in one line.
+        SystemExit: help was asked for and given.
+    """
+    heard = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(heard):
+            return tyro.cli(
+                type(default),
+                args=list(words),
+                default=default,
+                prog=prog,
+                description=description,
+                config=(tyro.conf.CascadeSubcommandArgs,),
+                registry=_registry(),
+            )
+    except SystemExit as stop:
+        if stop.code:
+            raise ValueError(_one_line(heard.getvalue())) from None
+        raise
+    finally:
+        if "usage:" in heard.getvalue():
+            sys.stderr.write(heard.getvalue())
+
+
+def _one_line(box: str) -> str:
+    """The first part of tyro's boxed message, and its suggestion."""
+    lines = [line.strip(BOX + " ") for line in box.splitlines() if not re.fullmatch(rf"[\s{BOX}]*", line)]
+    text = " ".join(lines[1:] or lines)
+    text = re.sub(r"\s+(Argument helptext|For full helptext|Full helptext):?.*", "", text)
+    return text
+
+
+def _registry() -> constructors.ConstructorRegistry:
+    registry = constructors.ConstructorRegistry()
+
+    @registry.struct_rule
+    def fields(info: constructors.StructTypeInfo) -> constructors.StructConstructorSpec | None:
+        """The fields of a default instance, each typed as the command line can fill it."""
+        default = info.default
+        kind = type(default)
+        if info.type is not kind:
+            return None
+        if dataclasses.is_dataclass(default):
+            metadata = {field.name: field.metadata for field in dataclasses.fields(default)}
+        elif isinstance(default, tuple) and hasattr(default, "_fields"):
+            metadata = {name: {} for name in default._fields}
+        else:
+            return None
+        hints, helps = typing.get_type_hints(kind), comments(kind)
+        specs = []
+        for name, notes in metadata.items():
+            value = getattr(default, name)
+            hint = _number(value) if isinstance(default, tuple) else _hint(hints[name], value)
+            hint = Annotated[hint, tyro.conf.arg(name="")] if notes.get("flat") else hint
+            specs.append(constructors.StructFieldSpec(name, hint, value, notes.get("help", helps.get(name))))
+        return constructors.StructConstructorSpec(kind, tuple(specs))
+
+    return registry
+
+
+def _hint(hint: Any, value: Any) -> Any:
+    """`hint` without what no command line can give: of dataclasses and functions, the dataclasses."""
+    if not dataclasses.is_dataclass(value):
+        return hint
+    union = typing.get_args(hint) if typing.get_origin(hint) in (Union, types.UnionType) else ()
+    kinds = [kind for kind in union if dataclasses.is_dataclass(kind)]
+    return Union[tuple(kinds)] if type(value) in kinds else type(value)
+
+
+def _number(value: Any) -> Any:
+    """The type of a hyperparameter: a number, or a `Linear` schedule written initial:final or initial:final:until."""
+
+    def read(words: list[str]) -> Any:
+        parts = words[0].split(":")
+        if len(parts) == 1 and isinstance(value, int):
+            return int(parts[0])
+        numbers = [float(part) for part in parts]
+        if len(numbers) > 3 or (len(numbers) == 3 and not 0 < numbers[2] <= 1):
+            raise ValueError(f"{words[0]} is not a number, initial:final or initial:final:until with until in (0, 1]")
+        return numbers[0] if len(numbers) == 1 else Linear(*numbers)
+
+    def write(number: Any) -> list[str]:
+        shown = number[:2] if isinstance(number, Linear) and number.until == 1.0 else number
+        return [":".join(map(str, shown)) if isinstance(number, Linear) else str(number)]
+
+    spec = constructors.PrimitiveConstructorSpec(1, "NUMBER[:FINAL[:UNTIL]]", read, lambda _: True, write)
+    return Annotated[Any, spec]
+
+
+def comments(kind: type) -> dict[str, str]:
+    """The comment behind each field of a class, where its source can be read."""
+    found: dict[str, str] = {}
+    for owner in reversed(kind.__mro__[:-1]):
+        with contextlib.suppress(OSError, TypeError):
+            found |= dict(re.findall(r"^    (\w+):[^#\n]*#\s*(.*)$", inspect.getsource(owner), re.MULTILINE))
+    return found

@@ -1,0 +1,104 @@
+"""Settings that are known to work, by name. What a preset does not say is the default of the algorithm's module."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from experiments import registry, sources
+from experiments.experiment import Experiment
+from jaxrl.core.networks import CNN, MLP
+from jaxrl.core.schedule import Linear
+
+
+@dataclass(frozen=True)
+class Preset:
+    """An experiment as what differs from the defaults."""
+
+    algorithm: str
+    source: sources.Environment | sources.Data
+    steps: int
+    config: dict[str, Any] = field(default_factory=dict)
+    hparams: dict[str, Any] = field(default_factory=dict)
+    evaluations: int = 50
+
+    def experiment(self) -> Experiment:
+        """The whole experiment, with one seed."""
+        module = registry.get(self.algorithm).load()
+        config, hparams = module.Config(**self.config), module.Hyperparams(**self.hparams)
+        return Experiment(self.algorithm, self.source, config, hparams, self.steps, self.evaluations)
+
+
+def env(name: str) -> sources.Environment:
+    return sources.Environment(name)
+
+
+def data(name: str, *pairs: str) -> sources.Data:
+    return sources.Data(name, data_kwargs=pairs)
+
+
+PRESETS = {
+    "ppo-cartpole": Preset(
+        "ppo",
+        env("CartPole-v1"),
+        500_000,
+        config={"num_envs": 8, "num_steps": 128},
+        hparams={"learning_rate": Linear(2.5e-4)},
+    ),
+    "ppo-acrobot": Preset(
+        "ppo",
+        env("Acrobot-v1"),
+        1_000_000,
+        config={"num_envs": 16, "num_steps": 128},
+        hparams={"learning_rate": Linear(1e-3)},
+    ),
+    "ppo-pendulum": Preset(
+        "ppo",
+        env("Pendulum-v1"),
+        2_000_000,
+        config={"num_envs": 16, "num_steps": 256, "num_epochs": 10, "num_minibatches": 16},
+        hparams={"learning_rate": Linear(1e-3), "discount": 0.9, "entropy_coef": 0.0},
+    ),
+    "ppo-mountaincar-continuous": Preset(
+        "ppo",
+        env("MountainCarContinuous-v0"),
+        1_000_000,
+        config={"num_envs": 16, "num_steps": 256, "num_epochs": 10},
+        hparams={"learning_rate": Linear(3e-4), "discount": 0.999, "entropy_coef": 0.01},
+    ),
+    "ppo-breakout": Preset(
+        "ppo",
+        env("Breakout-MinAtar"),
+        10_000_000,
+        config={"num_envs": 64, "num_steps": 128, "num_minibatches": 8, "network": CNN()},
+        hparams={"learning_rate": Linear(1e-3)},
+    ),
+    "vae-digits": Preset(
+        "vae",
+        data("digits"),
+        100 * 1297,
+        config={"latent_size": 10, "binarization": "dynamic", "encoder": MLP((200,)), "decoder": MLP((200,))},
+    ),
+    "vae-mnist": Preset(
+        "vae",
+        data("mnist", "join_valid=True"),
+        100 * 60_000,
+        config={"binarization": "dynamic"},
+        hparams={"learning_rate": Linear(1e-3, 1e-4)},
+    ),
+    "vae-binarized-mnist": Preset(
+        "vae",
+        data("binarized_mnist"),
+        100 * 50_000,
+        hparams={"learning_rate": Linear(1e-3, 1e-4)},
+    ),
+}
+
+
+def get(name: str) -> Experiment:
+    """The experiment of a preset.
+
+    Raises:
+        ValueError: unknown name, with the nearest known ones.
+    """
+    if name not in PRESETS:
+        raise ValueError(registry.unknown("preset", name, PRESETS))
+    return PRESETS[name].experiment()

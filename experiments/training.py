@@ -1,0 +1,182 @@
+"""The host loop: compile once, then update, record and save until done. Bit-equal to `jaxrl.core.loop.train`."""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from experiments import folder, registry, summary
+from experiments.experiment import Experiment, Program, build, difference, encode, facts, flatten
+from experiments.interrupt import Background, Interrupt
+from experiments.progress import Bar
+from jaxrl.core import checkpoint
+
+
+class Result(NamedTuple):
+    """How a call of `train` or `resume` ended."""
+
+    folder: Path
+    summary: dict[str, Any] | None  # as in summary.json; None if the run was stopped before its end
+    signal: int | None  # that stopped it
+
+
+def train(
+    experiment: Experiment, *, run_dir: str | None = None, checkpoint_every: float = 30.0, tensorboard: bool = False
+) -> Result:
+    """Train all seeds of `experiment` in one program, with progress, metrics and checkpoints in a new run folder.
+
+    Args:
+        experiment: what to run.
+        run_dir: the run folder; a dated one under `runs` if None.
+        checkpoint_every: least seconds between two checkpoints; the last state is always saved.
+        tensorboard: write TensorBoard event files too.
+
+    Raises:
+        ValueError: the experiment cannot work or the folder is taken. Nothing has been written then.
+    """
+    folder.check_free(run_dir)
+    encode(experiment)
+    program = build(experiment)
+    writer = _tensorboard() if tensorboard else None
+    print(_plan(experiment, program), flush=True)
+    begin = time.perf_counter()
+    start = program.start.lower(program.keys, program.hparams, program.source).compile()
+    advance = _compile(program)
+    compile_seconds = time.perf_counter() - begin
+    path = folder.create(run_dir, experiment, program.num_updates, program.eval_every)
+    print(f"Compiled in {compile_seconds:.1f} s. Run folder: {path}", flush=True)
+    runs = start(program.keys, program.hparams, program.source)
+    return _loop(path, experiment, program, runs, 0, advance, compile_seconds, checkpoint_every, writer)
+
+
+def resume(
+    path: str | Path,
+    experiment: Experiment | None = None,
+    *,
+    checkpoint_every: float = 30.0,
+    tensorboard: bool = False,
+) -> Result:
+    """Continue the run in folder `path` from its last whole checkpoint; what follows is as if it had never stopped.
+
+    `experiment`, if given, must be the run's own up to where its data lies.
+
+    Raises:
+        ValueError: no run there, another process is at it, or anything that decides its numbers has changed.
+    """
+    path, config, stored = folder.open_run(path)
+    experiment = experiment or stored
+    _refuse_changes(path, flatten(encode(stored)), flatten(encode(experiment)))
+    program = build(experiment)
+    writer = _tensorboard() if tensorboard else None
+    here = facts(experiment, program)
+    _refuse_changes(path, _saved_facts(path) or here, here)
+    for name, version in folder.versions().items():
+        if config["versions"].get(name) not in (None, version):
+            was = config["versions"][name]
+            print(
+                f"note: {name} was {was} and is now {version}: the rest may differ in the last bits.", file=sys.stderr
+            )
+    begin = time.perf_counter()
+    try:
+        saved = checkpoint.load(path / folder.CHECKPOINTS, program.runs_shape())
+        runs, done = saved.tree, saved.step // program.eval_every
+    except FileNotFoundError:  # stopped before its first checkpoint
+        runs, done = program.start(program.keys, program.hparams, program.source), 0
+    print(f"{_plan(experiment, program)}\nContinuing {path} at update {done * program.eval_every}.", flush=True)
+    advance = _compile(program) if done < program.num_chunks else None
+    return _loop(path, experiment, program, runs, done, advance, time.perf_counter() - begin, checkpoint_every, writer)
+
+
+def _compile(program: Program) -> Any:
+    return program.advance.lower(program.runs_shape(), program.hparams, program.source).compile()
+
+
+def _loop(
+    path: Path,
+    experiment: Experiment,
+    program: Program,
+    runs: Any,
+    done: int,
+    advance: Any,
+    compile_seconds: float,
+    checkpoint_every: float,
+    writer: Any,
+) -> Result:
+    learner = registry.get(experiment.algorithm)
+    total = program.num_updates * program.steps_per_update * experiment.seeds
+    steps_per_chunk = total // program.num_chunks
+    metadata = facts(experiment, program)
+    first, seconds, saved_at = done, 0.0, time.monotonic()
+    metrics_file = folder.MetricsFile(path, keep=done * experiment.seeds)
+    bar = Bar(total, done * steps_per_chunk, str(experiment))
+    record = writer and writer(path, experiment, done * program.eval_every * program.steps_per_update)
+    try:
+        with Interrupt() as interrupt, Background() as background:
+            while done < program.num_chunks and interrupt.number is None:
+                begin = time.perf_counter()
+                runs, metrics = background(_run, advance, runs, program)
+                seconds += time.perf_counter() - begin
+                done += 1
+                update = done * program.eval_every
+                rows = folder.rows(metrics, update, update * program.steps_per_update, experiment.seed)
+                metrics_file.append(rows)
+                if record:
+                    record(rows)
+                bar.advance(steps_per_chunk, summary.short_score(learner, metrics))
+                stopping = done == program.num_chunks or interrupt.number is not None
+                if stopping or time.monotonic() - saved_at >= checkpoint_every:
+                    metrics_file.sync()
+                    checkpoint.save(path / folder.CHECKPOINTS, runs, update, metadata=metadata)
+                    saved_at = time.monotonic()
+    finally:
+        bar.close()
+        metrics_file.close()
+    if done < program.num_chunks:
+        at = f"update {done * program.eval_every} of {program.num_updates}"
+        print(f"Stopped and saved at {at}. Continue with: python -m experiments resume {path}", flush=True)
+        return Result(path, None, interrupt.number)
+    speed = (done - first) * steps_per_chunk / seconds if seconds else None
+    report = summary.finish(path, experiment, {"steps_per_second": speed, "compile_seconds": compile_seconds})
+    return Result(path, report, None)
+
+
+def _run(advance: Any, runs: Any, program: Program) -> tuple[Any, dict[str, np.ndarray]]:
+    runs, metrics = advance(runs, program.hparams, program.source)
+    return jax.block_until_ready(runs), jax.device_get(metrics)
+
+
+def _plan(experiment: Experiment, program: Program) -> str:
+    seeds = "1 seed" if experiment.seeds == 1 else f"{experiment.seeds} seeds in one program"
+    steps = program.num_updates * program.steps_per_update
+    return (
+        f"{experiment}: {seeds}, {steps:,} steps each ({program.num_updates:,} updates of "
+        f"{program.steps_per_update:,}), {program.num_chunks} evaluations, on {jax.default_backend()}."
+    )
+
+
+def _saved_facts(path: Path) -> dict[str, Any] | None:
+    """What the newest readable checkpoint says about its run, read before its arrays are."""
+    for facts_file in sorted((path / folder.CHECKPOINTS).glob("*-step-*/checkpoint.json"), reverse=True):
+        try:
+            return json.loads(facts_file.read_text())["metadata"]
+        except (ValueError, KeyError):  # damaged: loading it will say so
+            continue
+    return None
+
+
+def _refuse_changes(path: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
+    if changes := difference(old, new):
+        raise ValueError(
+            f"{path} cannot be resumed as another experiment: {changes}. "
+            "Leave it as it was, or start a new run with `train`."
+        )
+
+
+def _tensorboard() -> Any:
+    from experiments import tensorboard
+
+    return tensorboard.Writer
