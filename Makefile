@@ -8,7 +8,7 @@ RUN := $(VENV)/bin/python -m
 
 # Train PPO on CartPole over 8 seeds in one program; score, speed and a learning curve.
 demo: $(INSTALLED)
-	$(RUN) experiments train ppo --preset cartpole --seeds 8
+	$(RUN) experiments train ppo --preset ppo-cartpole --seeds 8
 
 # The quick tests.
 test: $(INSTALLED)

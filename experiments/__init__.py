@@ -1,1 +1,11 @@
-"""The floor that prints, writes files and owns a clock: command line, presets, run folders, plots."""
+"""The floor that prints, writes files and owns a clock: command line, presets, run folders, plots.
+
+From a notebook: `experiments.train(experiments.preset("ppo-cartpole"))`.
+"""
+
+from experiments.experiment import Experiment
+from experiments.presets import get as preset
+from experiments.sources import Data, Environment
+from experiments.training import resume, train
+
+__all__ = ["Data", "Environment", "Experiment", "preset", "resume", "train"]

@@ -1,4 +1,4 @@
-"""`python -m experiments`: train, resume, evaluate, plot, list. A thin layer over functions that a notebook can call."""
+"""`python -m experiments`: a thin layer over functions that a notebook can call too."""
 
 import dataclasses
 import os
@@ -7,6 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
 from typing import Any
+
+import jax
+
+from experiments import evaluation, experiment, folder, options, presets, registry, training
+from experiments.experiment import FLAT, Experiment
 
 HELP = """usage: python -m experiments COMMAND ...
 
@@ -22,41 +27,30 @@ cache folder, JAX_COMPILATION_CACHE_DIR names another and JAX_ENABLE_COMPILATION
 """
 
 
-def flat(default: Any = dataclasses.MISSING) -> Any:
-    """A field whose own fields are options without a prefix."""
-    return field(default=default, metadata={"flat": True})
-
-
 @dataclass(frozen=True)
 class Train:
-    """Options of `train`."""
+    """Options of `train` and `resume`."""
 
-    preset: str | None  # take the values of a preset as defaults; `python -m experiments list` shows all
-    source: Any = flat()
-    steps: int = field()  # environment steps, or examples seen, per seed; rounded up to whole updates
-    evaluations: int = field()  # during the run, evenly spaced
-    seed: int = field()  # the first seed
-    seeds: int = field()  # consecutive seeds, trained together in one program
-    run_dir: str | None = field()  # folder of the run; a dated one under runs/ if not given
-    checkpoint_every: float = field()  # least seconds between checkpoints; the last state is always saved
-    tensorboard: bool = field()  # write TensorBoard event files too
-    config: Any = flat()
-    hparams: Any = flat()
+    experiment: Experiment = field(metadata=FLAT)
+    preset: str | None = None  # take the values of a preset as defaults; `python -m experiments list` shows all
+    run_dir: str | None = None  # folder of the run; a dated one under runs/ if not given
+    checkpoint_every: float = 30.0  # least seconds between checkpoints; the last state is always saved
+    tensorboard: bool = False  # write TensorBoard event files too
 
 
 @dataclass(frozen=True)
 class Evaluate:
     """Options of `evaluate`."""
 
+    config: Any = field(metadata=FLAT)
     seed: int = 0  # of the evaluation, not of the run
-    config: Any = flat(None)
 
 
 @dataclass(frozen=True)
 class Plot:
     """Options of `plot`."""
 
-    out: str = ""  # picture to write; in the run's folder if not given
+    out: str | None = None  # picture to write; curve.png in the run's folder if not given
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -68,8 +62,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0 if words else 2
     try:
         if words[0] not in commands:
-            from experiments import registry
-
             raise ValueError(registry.unknown("command", words[0], commands))
         cache_programs()
         return commands[words[0]](words[1:])
@@ -89,22 +81,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def cache_programs() -> None:
     """Keep compiled programs in the user's cache folder, unless the user named another or wants none."""
-    import jax
-
-    if jax.config.jax_compilation_cache_dir is None:
+    if jax.config.values["jax_compilation_cache_dir"] is None:
         home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         jax.config.update("jax_compilation_cache_dir", str(Path(home) / "jaxrl" / "programs"))
 
 
 def train(words: list[str]) -> int:
-    from experiments import experiment, presets, registry, training
-
-    algorithm = words[0] if words and not words[0].startswith("-") else None
-    options = words[1:] if algorithm else words
-    preset = _value_of("--preset", options)
+    """Of `words`, the first names the algorithm."""
+    algorithm = words.pop(0) if words and not words[0].startswith("-") else None
+    preset = _value_of("--preset", words)
     if preset is not None:
         base = presets.get(preset)
-        if algorithm not in (None, base.algorithm):
+        if algorithm is not None and algorithm != base.algorithm:
             registry.get(algorithm)
             fitting = [name for name, other in presets.PRESETS.items() if other.algorithm == algorithm]
             raise ValueError(
@@ -112,44 +100,51 @@ def train(words: list[str]) -> int:
             )
     elif algorithm is None:
         names = ", ".join(registry.LEARNERS)
-        if options and options[0] in ("-h", "--help"):
+        if words and words[0] in ("-h", "--help"):
             print(f"usage: python -m experiments train ALGORITHM [OPTIONS], where ALGORITHM is one of: {names}")
             return 0
         raise ValueError(f"Which algorithm? `python -m experiments train ALGORITHM`, one of {names}.")
     else:
         base = experiment.default(algorithm)
-    chosen, options = _parse_train(options, base, preset)
-    result = training.train(chosen, **options)
-    return 128 + result.signal if result.signal else 0
+    asked = _parse_train(words, base, preset, f"train {base.algorithm}")
+    result = training.train(
+        asked.experiment,
+        run_dir=asked.run_dir,
+        checkpoint_every=asked.checkpoint_every,
+        tensorboard=asked.tensorboard,
+    )
+    return _exit_code(result)
 
 
 def resume(words: list[str]) -> int:
-    from experiments import folder, training
-
+    """Of `words`, the first names the run."""
     path, words = _run_of(words, "resume")
     stored = folder.open_run(path)[2]
-    chosen, options = _parse_train(words, stored, None, f"resume {path}")
-    if options.pop("run_dir") is not None:
+    asked = _parse_train(words, stored, None, f"resume {path}")
+    if asked.run_dir is not None:
         raise ValueError("A run is resumed in its own folder: leave out --run-dir.")
-    result = training.resume(path, chosen, **options)
-    return 128 + result.signal if result.signal else 0
+    result = training.resume(
+        path, asked.experiment, checkpoint_every=asked.checkpoint_every, tensorboard=asked.tensorboard
+    )
+    return _exit_code(result)
 
 
 def evaluate(words: list[str]) -> int:
-    from experiments import evaluation, folder, options
-
+    """Print a table over seeds."""
     path, words = _run_of(words, "evaluate")
     config = folder.open_run(path)[2].config
-    fields = [item for item in dataclasses.fields(config) if item.name.startswith("eval_")]
-    default = Evaluate(config=_part(config, [item.name for item in fields]))
-    asked = options.parse(words, default, "python -m experiments evaluate RUN", "Evaluate the last state of a run.")
+    default = Evaluate(config=_eval_part(config))
+    asked: Any = options.parse(
+        words, default, "python -m experiments evaluate RUN", "Evaluate the last state of a run."
+    )
     restored = evaluation.restore(path, **vars(asked.config))
     print(evaluation.table(restored, evaluation.evaluate(restored, asked.seed)))
     return 0
 
 
 def plot(words: list[str]) -> int:
-    from experiments import evaluation, folder, options, plots
+    """Write pictures and print where they are."""
+    from experiments import plots  # slow to import: matplotlib
 
     paths = []
     while words and not words[0].startswith("-"):
@@ -168,7 +163,7 @@ def plot(words: list[str]) -> int:
 
 
 def show(words: list[str]) -> int:
-    from experiments import presets, registry
+    """What there is to choose from."""
     from generative import data
     from jaxrl import envs
 
@@ -185,33 +180,25 @@ def show(words: list[str]) -> int:
     return 0
 
 
-def _parse_train(words: list[str], base: Any, preset: str | None, command: str = "") -> tuple[Any, dict[str, Any]]:
-    """The experiment that `words` make of `base`, and how to run it."""
-    from experiments import options
-
-    shared = {name: getattr(base, name) for name in ("steps", "evaluations", "seed", "seeds")}
-    default = Train(preset, base.source, **shared, run_dir=None, checkpoint_every=30.0, tensorboard=False,
-                    config=base.config, hparams=base.hparams)  # fmt: skip
-    prog = f"python -m experiments {command or 'train ' + base.algorithm}"
-    asked = options.parse(
-        words, default, prog, (sys.modules[type(base.config).__module__].__doc__ or "").split("\n")[0]
-    )
-    parts = {name: getattr(asked, name) for name in (*shared, "source", "config", "hparams")}
-    how = {name: getattr(asked, name) for name in ("run_dir", "checkpoint_every", "tensorboard")}
-    return dataclasses.replace(base, **parts), how
+def _parse_train(words: list[str], base: Experiment, preset: str | None, command: str) -> Train:
+    """The options of `train`, with the values of `base` as defaults."""
+    description = registry.get(base.algorithm).summary()
+    return options.parse(words, Train(base, preset), f"python -m experiments {command}", description)
 
 
-def _part(config: Any, names: list[str]) -> Any:
-    """The fields of a dataclass instance that are called `names`, as a dataclass instance of its own."""
-    from experiments import options
-
+def _eval_part(config: Any) -> Any:
+    """The fields of a Config that begin with `eval_`, as a dataclass instance of its own."""
     helps = options.comments(type(config))
 
     def copy(item: Any) -> Any:
         return field(default=getattr(config, item.name), metadata={"help": helps.get(item.name)})
 
-    fields = [(item.name, item.type, copy(item)) for item in dataclasses.fields(config) if item.name in names]
-    return make_dataclass("Config", fields)()
+    evaluated = [item for item in dataclasses.fields(config) if item.name.startswith("eval_")]
+    return make_dataclass("Config", [(item.name, item.type, copy(item)) for item in evaluated])()
+
+
+def _exit_code(result: training.Result) -> int:
+    return 128 + result.signal if result.signal else 0
 
 
 def _value_of(option: str, words: list[str]) -> str | None:

@@ -4,7 +4,7 @@ import dataclasses
 import importlib
 import math
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -16,19 +16,23 @@ from jax import random
 from experiments import registry, sources
 from jaxrl.core import loop
 
+# What a field is on the command line, beside an ordinary option.
+FLAT = {"flat": True}  # its own fields are options, without a prefix
+HIDDEN = {"hidden": True}  # no option
+
 
 @dataclass(frozen=True)
 class Experiment:
     """Everything that decides the numbers of a run."""
 
-    algorithm: str  # name in the registry
-    source: sources.Environment | sources.Data  # what it learns from
-    config: Any  # the learner's Config
-    hparams: Any  # the learner's Hyperparams
-    steps: int = 500_000  # environment steps, or examples seen, per seed
+    algorithm: str = field(metadata=HIDDEN)  # name in the registry
+    source: sources.Environment | sources.Data = field(metadata=FLAT)  # what it learns from
+    config: Any = field(metadata=FLAT)  # the learner's Config
+    hparams: Any = field(metadata=FLAT)  # the learner's Hyperparams
+    steps: int = 500_000  # environment steps, or examples seen, per seed; rounded up to whole updates
     evaluations: int = 50  # during the run, evenly spaced
     seed: int = 0  # the first seed
-    seeds: int = 1  # consecutive seeds trained in one program
+    seeds: int = 1  # consecutive seeds, trained together in one program
 
     def __str__(self) -> str:
         return f"{self.algorithm} on {self.source}"
@@ -48,7 +52,8 @@ def default(algorithm: str) -> Experiment:
 class Program(NamedTuple):
     """An experiment ready to be compiled. The functions take (keys or runs [S], hparams, source)."""
 
-    learner: Any
+    given: Any  # what `make` was given: an environment or the description of data
+    learner: Any  # what `make` gave
     hparams: Any  # numbers as arrays
     source: Any
     keys: Any  # [S] one root key per seed
@@ -78,9 +83,9 @@ def build(experiment: Experiment) -> Program:
             raise ValueError(f"{name} must be at least 1, got {getattr(experiment, name)}.")
     if not 0 <= experiment.seed < 2**31 - experiment.seeds:
         raise ValueError(f"seed must be at least 0 and below 2**31, got {experiment.seed}.")
-    what, source = experiment.source.load()
+    given, source = experiment.source.load()
     check_numbers(source, str(experiment.source))
-    learner = registry.get(experiment.algorithm).load().make(what, experiment.config)
+    learner = registry.get(experiment.algorithm).load().make(given, experiment.config)
     steps_per_update = experiment.config.steps_per_update
     wanted = math.ceil(experiment.steps / steps_per_update)
     num_chunks = min(experiment.evaluations, wanted)
@@ -91,6 +96,7 @@ def build(experiment: Experiment) -> Program:
     start = partial(loop.start, learner, num_updates=num_updates)
     advance = partial(loop.chunk, learner, eval_every)
     return Program(
+        given=given,
         learner=learner,
         hparams=jax.tree.map(loop.strong, experiment.hparams),
         source=source,
@@ -124,7 +130,7 @@ def facts(experiment: Experiment, program: Program) -> dict[str, Any]:
     for leaf in jax.tree.leaves(program.source):
         array = np.asarray(leaf)
         checksum = zlib.crc32(f"{array.dtype} {array.shape}".encode(), checksum)
-        checksum = zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8), checksum)
+        checksum = zlib.crc32(np.ascontiguousarray(array).data, checksum)
     return {**described, "source.checksum": checksum}
 
 
@@ -149,7 +155,7 @@ def encode(value: Any) -> Any:
         ValueError: a function that has no importable name, or another value that JSON cannot hold.
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        names = [field.name for field in dataclasses.fields(value)]
+        names = [item.name for item in dataclasses.fields(value)]
     elif isinstance(value, tuple) and hasattr(value, "_fields"):
         names = list(value._fields)
     elif isinstance(value, tuple | list):

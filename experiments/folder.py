@@ -152,7 +152,7 @@ class MetricsFile:
         Raises:
             ValueError: it has fewer lines, or another process writes to it.
         """
-        self.file = open(folder / METRICS, "ab+")  # noqa: SIM115: open as long as the run
+        self.file = open(folder / METRICS, "ab+")  # noqa: SIM115
         _lock(self.file, folder)
         self.file.seek(0)
         kept = self.file.readlines()[:keep]

@@ -21,8 +21,10 @@ BOX = "╭─╮│╰╯•"
 
 
 def parse(words: Sequence[str], default: T, prog: str, description: str) -> T:
-    """`default`, a dataclass instance, with the options among `words`; its fields that are named in `flat(...)`, and
-    the fields of those, are options without a prefix, other nested ones have dots: `--network.hidden 64 64`.
+    """`default`, a dataclass instance, changed as `words` say.
+
+    Its fields are the options. Those of a nested dataclass are written with dots, `--network.hidden 64 64`, or without
+    if its field is marked `FLAT`. A field's comment is its help.
 
     Raises:
         ValueError: what the words ask for is unknown or of the wrong kind, in one line.
@@ -68,7 +70,7 @@ def _registry() -> constructors.ConstructorRegistry:
         if info.type is not kind:
             return None
         if dataclasses.is_dataclass(default):
-            metadata = {field.name: field.metadata for field in dataclasses.fields(default)}
+            metadata: dict[str, Any] = {field.name: field.metadata for field in dataclasses.fields(default)}
         elif isinstance(default, tuple) and hasattr(default, "_fields"):
             metadata = {name: {} for name in default._fields}
         else:
@@ -77,8 +79,11 @@ def _registry() -> constructors.ConstructorRegistry:
         specs = []
         for name, notes in metadata.items():
             value = getattr(default, name)
-            hint = _number(value) if isinstance(default, tuple) else _hint(hints[name], value)
-            hint = Annotated[hint, tyro.conf.arg(name="")] if notes.get("flat") else hint
+            hint: Any = _number(value) if isinstance(default, tuple) else _hint(hints[name], value)
+            if notes.get("flat"):
+                hint = Annotated[hint, tyro.conf.arg(name="")]
+            if notes.get("hidden"):
+                hint = tyro.conf.Suppress[tyro.conf.Fixed[hint]]
             specs.append(constructors.StructFieldSpec(name, hint, value, notes.get("help", helps.get(name))))
         return constructors.StructConstructorSpec(kind, tuple(specs))
 
@@ -91,7 +96,7 @@ def _hint(hint: Any, value: Any) -> Any:
         return hint
     union = typing.get_args(hint) if typing.get_origin(hint) in (Union, types.UnionType) else ()
     kinds = [kind for kind in union if dataclasses.is_dataclass(kind)]
-    return Union[tuple(kinds)] if type(value) in kinds else type(value)
+    return Union[tuple(kinds)] if type(value) in kinds else type(value)  # noqa: UP007
 
 
 def _number(value: Any) -> Any:

@@ -3,14 +3,17 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import jax
 import numpy as np
+from jax import random
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 from experiments import folder, registry, stats, summary
+from experiments.evaluation import Restored
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito, seen by all eyes
-STYLE = {"color": "#444444", "fontsize": 10}
+GREY = "#444444"
 
 
 def curves(paths: Sequence[Path], target: Path) -> None:
@@ -42,11 +45,13 @@ def curves(paths: Sequence[Path], target: Path) -> None:
     if len(scores) > 1:
         raise ValueError(f"Runs with different scores, {', '.join(sorted(scores))}, do not share one picture.")
     unit = f" ({learner.unit})" if learner.unit else " per episode" if learner.score == "eval/return" else ""
-    axes.set_ylabel(f"{summary.plain(learner.score)}{unit}", **STYLE)
-    axes.set_xlabel(f"{experiment.source.unit} per seed", **STYLE)
+    axes.set_ylabel(f"{summary.plain(learner.score)}{unit}", color=GREY)
+    axes.set_xlabel(f"{experiment.source.unit} per seed", color=GREY)
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     several = experiment.seeds > 1
-    axes.set_title(f"Interquartile mean of {experiment.seeds} seeds, 95 % interval" if several else "1 seed", **STYLE)
+    axes.set_title(
+        f"Interquartile mean of {experiment.seeds} seeds, 95 % interval" if several else "1 seed", color=GREY
+    )
     axes.grid(color="#dddddd", linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, loc="best", fontsize=9)
@@ -56,3 +61,39 @@ def curves(paths: Sequence[Path], target: Path) -> None:
 def _finite(values: np.ndarray) -> np.ndarray:
     """`values` with gaps where they are infinite."""
     return np.where(np.isfinite(values), values, np.nan)
+
+
+def examples(restored: Restored) -> list[Path]:
+    """What the first seed's model makes, for models of images: samples.png and reconstructions.png if it has them."""
+    path, _, program, runs = restored
+    shape: tuple[int, ...] = getattr(program.given, "shape", ())
+    if not hasattr(program.learner, "sample") or len(shape) != 3 or shape[-1] not in (1, 3):
+        return []
+    state = jax.tree.map(lambda leaf: leaf[0], runs.state)
+    sample_key, reconstruct_key = random.split(random.key(0))
+    _image(_tiles(program.learner.sample(sample_key, state, 64), 8), path / "samples.png", "Samples")
+    if getattr(program.learner, "reconstruct", None) is None:
+        return [path / "samples.png"]
+    from generative import data
+
+    x = program.source.test.x[:32]
+    pairs = np.stack([data.scale(x, program.given.levels), program.learner.reconstruct(reconstruct_key, state, x)], 1)
+    title = "Test images, each with its reconstruction on the right"
+    _image(_tiles(pairs.reshape(-1, *shape), 8), path / "reconstructions.png", title)
+    return [path / "samples.png", path / "reconstructions.png"]
+
+
+def _tiles(images: np.ndarray, columns: int) -> np.ndarray:
+    """Images [N, H, W, C] as one, `columns` in a row, a pixel of white between them."""
+    padded = np.pad(np.asarray(images), ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=1.0)
+    rows = padded.reshape(-1, columns, *padded.shape[1:])
+    return rows.transpose(0, 2, 1, 3, 4).reshape(rows.shape[0] * rows.shape[2], -1, rows.shape[-1])
+
+
+def _image(pixels: np.ndarray, target: Path, title: str) -> None:
+    figure = Figure(figsize=(4, 4.3), dpi=150, layout="constrained")
+    axes = figure.add_subplot()
+    axes.imshow(np.clip(pixels, 0, 1), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axes.set_title(title, color=GREY, fontsize=9)
+    axes.set_axis_off()
+    figure.savefig(target)

@@ -28,10 +28,12 @@ class Preset:
 
 
 def env(name: str) -> sources.Environment:
+    """The environment `name`, as gymnax has it."""
     return sources.Environment(name)
 
 
 def data(name: str, *pairs: str) -> sources.Data:
+    """The data set `name`, loaded with name=value `pairs`."""
     return sources.Data(name, data_kwargs=pairs)
 
 

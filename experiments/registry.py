@@ -35,10 +35,12 @@ class Learner:
 
 
 def agent(name: str) -> Learner:
+    """An algorithm of `jaxrl.algorithms`, scored by its return."""
     return Learner(f"jaxrl.algorithms.{name}", sources.Environment, "eval/return")
 
 
 def model(name: str, score: str = "eval/elbo", **kwargs: Any) -> Learner:
+    """A model of `generative.models`, scored by its bound or likelihood."""
     return Learner(f"generative.models.{name}", sources.Data, score, "nats per example", **kwargs)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from experiments import folder, registry, stats
-from experiments.experiment import Experiment
+from experiments.evaluation import Restored
 
 
 def score_of(learner: registry.Learner, scores: np.ndarray) -> tuple[float, float, float]:
@@ -27,10 +27,11 @@ def plain(name: str) -> str:
     return name.removeprefix("eval/")
 
 
-def finish(path: Path, experiment: Experiment, timing: dict[str, Any]) -> dict[str, Any]:
-    """Write summary.json and curve.png of a finished run, print what matters, return the summary."""
-    from experiments import plots
+def finish(restored: Restored, timing: dict[str, Any]) -> dict[str, Any]:
+    """Write summary.json and the pictures of a finished run, print what matters, return the summary."""
+    from experiments import plots  # slow to import: matplotlib
 
+    path, experiment, _, _ = restored
     learner = registry.get(experiment.algorithm)
     rows = folder.read_metrics(path)
     last = [row for row in rows if row["update"] == rows[-1]["update"]]
@@ -48,11 +49,12 @@ def finish(path: Path, experiment: Experiment, timing: dict[str, Any]) -> dict[s
     }
     folder.write_json(path / folder.SUMMARY, report)
     plots.curves([path], path / "curve.png")
-    print(text(report, learner, path), flush=True)
+    pictures = [path / "curve.png", *plots.examples(restored)]
+    print(text(report, learner, path, pictures), flush=True)
     return report
 
 
-def text(report: dict[str, Any], learner: registry.Learner, path: Path) -> str:
+def text(report: dict[str, Any], learner: registry.Learner, path: Path, pictures: list[Path]) -> str:
     """The summary for the eye."""
     seeds, diverged = report["seeds"], report["diverged_seeds"]
     low, high = report["interval"]
@@ -72,7 +74,7 @@ def text(report: dict[str, Any], learner: registry.Learner, path: Path) -> str:
         )
     lines += [
         f"folder    {path}",
-        f"picture   {path / 'curve.png'}",
+        f"pictures  {', '.join(picture.name for picture in pictures)}",
         f"next      python -m experiments evaluate {path}",
     ]
     return "\n".join(lines)

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from experiments import folder, registry, summary
+from experiments.evaluation import Restored
 from experiments.experiment import Experiment, Program, build, difference, encode, facts, flatten
 from experiments.interrupt import Background, Interrupt
 from experiments.progress import Bar
@@ -44,8 +45,8 @@ def train(
     writer = _tensorboard() if tensorboard else None
     print(_plan(experiment, program), flush=True)
     begin = time.perf_counter()
-    start = program.start.lower(program.keys, program.hparams, program.source).compile()
-    advance = _compile(program)
+    start = _compile(program.start, program.keys, program)
+    advance = _compile(program.advance, program.runs_shape(), program)
     compile_seconds = time.perf_counter() - begin
     path = folder.create(run_dir, experiment, program.num_updates, program.eval_every)
     print(f"Compiled in {compile_seconds:.1f} s. Run folder: {path}", flush=True)
@@ -80,19 +81,22 @@ def resume(
             print(
                 f"note: {name} was {was} and is now {version}: the rest may differ in the last bits.", file=sys.stderr
             )
-    begin = time.perf_counter()
     try:
         saved = checkpoint.load(path / folder.CHECKPOINTS, program.runs_shape())
         runs, done = saved.tree, saved.step // program.eval_every
     except FileNotFoundError:  # stopped before its first checkpoint
         runs, done = program.start(program.keys, program.hparams, program.source), 0
     print(f"{_plan(experiment, program)}\nContinuing {path} at update {done * program.eval_every}.", flush=True)
-    advance = _compile(program) if done < program.num_chunks else None
-    return _loop(path, experiment, program, runs, done, advance, time.perf_counter() - begin, checkpoint_every, writer)
+    begin = time.perf_counter()
+    advance = _compile(program.advance, program.runs_shape(), program) if done < program.num_chunks else None
+    compile_seconds = time.perf_counter() - begin
+    return _loop(path, experiment, program, runs, done, advance, compile_seconds, checkpoint_every, writer)
 
 
-def _compile(program: Program) -> Any:
-    return program.advance.lower(program.runs_shape(), program.hparams, program.source).compile()
+def _compile(function: Any, first: Any, program: Program) -> Any:
+    lowered = function.lower(first, program.hparams, program.source)
+    with Background() as background:  # so that Ctrl-C is heard
+        return background(lowered.compile)
 
 
 def _loop(
@@ -140,7 +144,8 @@ def _loop(
         print(f"Stopped and saved at {at}. Continue with: python -m experiments resume {path}", flush=True)
         return Result(path, None, interrupt.number)
     speed = (done - first) * steps_per_chunk / seconds if seconds else None
-    report = summary.finish(path, experiment, {"steps_per_second": speed, "compile_seconds": compile_seconds})
+    timing = {"steps_per_second": speed, "compile_seconds": compile_seconds}
+    report = summary.finish(Restored(path, experiment, program, runs), timing)
     return Result(path, report, None)
 
 

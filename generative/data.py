@@ -37,8 +37,8 @@ MNIST_FILES = {  # name: (md5 of the compressed file, sizes)
 class Examples(NamedTuple):
     """One split."""
 
-    x: Array  # [N, *shape] in its own dtype
-    label: Array | None = None  # [N] int32
+    x: Any  # [N, *shape] in its own dtype
+    label: Any = None  # [N] int32, or None
 
 
 class Source(NamedTuple):
@@ -137,18 +137,9 @@ def load(name: str, folder: str | Path | None = None, *, join_valid: bool = Fals
 
 
 def from_arrays(
-    name: str,
-    train: Any,
-    test: Any,
-    valid: Any = None,
-    train_label: Any = None,
-    test_label: Any = None,
-    valid_label: Any = None,
-    *,
-    levels: int | None = None,
-    join_valid: bool = False,
+    name: str, train: Any, test: Any, valid: Any = None, *, levels: int | None = None, join_valid: bool = False
 ) -> tuple[Spec, Source]:
-    """A data set from arrays [N, *shape], with labels [N] of integers from 0 or without.
+    """A data set from splits, each an array [N, *shape] or `Examples(x, label)` with integers from 0 as labels [N].
 
     Integers and booleans are kept and scaled where they are used: `levels` says how many values they have (256 for
     bytes and 2 for booleans if not given). Real numbers are kept as float32 and never scaled.
@@ -156,34 +147,37 @@ def from_arrays(
     Raises:
         ValueError: shapes or dtypes that do not match, no examples, NaN or infinity, a value outside the levels.
     """
-    x = {"train": np.asarray(train), "test": np.asarray(test)}
-    x["valid"] = x["train"][:0] if valid is None else np.asarray(valid)
-    label = {"train": train_label, "test": test_label, "valid": valid_label}
-    if valid is None and train_label is not None:
-        label["valid"] = np.zeros(0, np.int32)
+    splits = {"train": train, "valid": valid, "test": test}
+    given = {split: value if isinstance(value, Examples) else Examples(value) for split, value in splits.items()}
+    x = {split: np.asarray(given[split].x) for split in ("train", "test")}
+    label = {split: given[split].label for split in splits}
+    if valid is None:
+        x["valid"] = x["train"][:0]
+        label["valid"] = None if label["train"] is None else np.zeros(0, np.int32)
+    else:
+        x["valid"] = np.asarray(given["valid"].x)
     levels = {np.dtype(bool): 2, np.dtype(np.uint8): 256}.get(x["train"].dtype) if levels is None else levels
-    checked = {split: _checked(name, split, x[split], x["train"], levels) for split in x}
-    labels = {split: _checked_label(name, split, label[split], x[split], label["train"]) for split in x}
+    x = {split: _checked(name, split, x[split], x["train"], levels) for split in splits}
+    labels = {split: _checked_label(name, split, label[split], x[split], label["train"]) for split in splits}
 
-    filled = [array for array in checked.values() if array.size]
-    low = min(float(array.min()) for array in filled) if levels is None else 0.0
-    high = max(float(array.max()) for array in filled) if levels is None else 1.0
-    num_classes = None if labels["train"] is None else 1 + max(int(array.max(initial=0)) for array in labels.values())
+    filled = [array for array in x.values() if array.size]
+    classes = [int(array.max(initial=0)) for array in labels.values() if array is not None]
     if join_valid:
-        checked["train"] = np.concatenate([checked["train"], checked["valid"]])
-        labels["train"] = None if num_classes is None else np.concatenate([labels["train"], labels["valid"]])
+        x["train"] = np.concatenate([x["train"], x["valid"]])
+        labels["train"] = np.concatenate([labels["train"], labels["valid"]]) if classes else None
     spec = Spec(
         name=name,
-        shape=checked["train"].shape[1:],
+        shape=x["train"].shape[1:],
         levels=levels,
-        low=low,
-        high=high,
-        num_classes=num_classes,
-        num_train=len(checked["train"]),
-        num_valid=len(checked["valid"]),
-        num_test=len(checked["test"]),
+        low=min(float(array.min()) for array in filled) if levels is None else 0.0,
+        high=max(float(array.max()) for array in filled) if levels is None else 1.0,
+        num_classes=1 + max(classes) if classes else None,
+        num_train=len(x["train"]),
+        num_valid=len(x["valid"]),
+        num_test=len(x["test"]),
     )
-    return spec, jax.tree.map(jnp.asarray, Source(**{split: Examples(checked[split], labels[split]) for split in x}))
+    on_device = {split: jax.tree.map(jnp.asarray, Examples(x[split], labels[split])) for split in splits}
+    return spec, Source(**on_device)
 
 
 def _checked(name: str, split: str, x: np.ndarray, train: np.ndarray, levels: int | None) -> np.ndarray:
@@ -230,22 +224,18 @@ def _digits(folder: str | Path | None) -> dict[str, Any]:
 
     digits = datasets.load_digits()
     images, labels = digits.images.astype(np.uint8)[..., None], digits.target
-    return {**_split(images, labels, 1297, 1497), "test": images[1497:], "test_label": labels[1497:], "levels": 17}
+    test = Examples(images[1497:], labels[1497:])
+    return {**_train_and_valid(images[:1497], labels[:1497], 1297), "test": test, "levels": 17}
 
 
 def _mnist(folder: str | Path | None) -> dict[str, Any]:
     train, train_label, test, test_label = (_read_idx(_find_mnist(name, folder), name) for name in MNIST_FILES)
-    split = _split(train[..., None], train_label, 50000, 60000)
-    return {**split, "test": test[..., None], "test_label": test_label, "levels": 256}
+    test_split = Examples(test[..., None], test_label)
+    return {**_train_and_valid(train[..., None], train_label, 50000), "test": test_split, "levels": 256}
 
 
-def _split(x: np.ndarray, label: np.ndarray, first: int, last: int) -> dict[str, Any]:
-    return {
-        "train": x[:first],
-        "train_label": label[:first],
-        "valid": x[first:last],
-        "valid_label": label[first:last],
-    }
+def _train_and_valid(x: Any, label: Any, num_train: int) -> dict[str, Examples]:
+    return {"train": Examples(x[:num_train], label[:num_train]), "valid": Examples(x[num_train:], label[num_train:])}
 
 
 def _binarized_mnist(folder: str | Path | None) -> dict[str, Any]:
@@ -317,7 +307,8 @@ def _read_idx(path: Path, name: str) -> np.ndarray:
     """The array of bytes in an IDX file, compressed or not, checked against what `name` should hold."""
     _, shape = MNIST_FILES[name]
     try:
-        raw = gzip.open(path).read() if path.suffix == ".gz" else path.read_bytes()
+        raw = path.read_bytes()
+        raw = gzip.decompress(raw) if path.suffix == ".gz" else raw
     except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"mnist: {path} is damaged ({error}): replace it.") from error
     header = 4 + 4 * len(shape)

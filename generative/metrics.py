@@ -11,7 +11,7 @@ from jax.scipy.special import logsumexp
 def importance_log_likelihood(
     key: Array, log_weights: Callable[[Array, int], Array], num_samples: int, chunk_size: int = 100
 ) -> Array:
-    """log of the mean of K = `num_samples` importance weights: the bound of Burda et al. 2015, arXiv:1509.00519, eq. 8.
+    """Log of the mean of K = `num_samples` importance weights: the bound of Burda et al. 2015, arXiv:1509.00519, eq. 8.
 
     `log_weights(key, count)` draws `count` latents and returns log p(x, z) - log q(z | x), [count, ...]. At most
     `chunk_size` are held at once. In expectation the result [...] is below log p(x), and approaches it as K grows;

@@ -102,6 +102,13 @@ def head(action: Discrete | Box, name: HeadName) -> Head:
     return Head(size, size, distribution, to_env)
 
 
+def encoder(spec: Spec) -> tuple[Callable[[Array], Array], tuple[int, ...]]:
+    """How a network reads observations: a function on them and the shape it gives. Discrete ones become one-hot."""
+    if spec.num_obs is None:
+        return lambda obs: obs, spec.obs_shape
+    return lambda obs: jax.nn.one_hot(obs, spec.num_obs), (spec.num_obs,)
+
+
 def actor_critic(
     spec: Spec, head: Head, description: networks.MLP | networks.CNN, *, shared: bool = False
 ) -> networks.Network:
@@ -110,16 +117,17 @@ def actor_critic(
     Actor and critic have torsos of their own, or one together if `shared`. The actor's last layer starts near
     zero, so that the first policy is near uniform (Andrychowicz et al. 2020, arXiv:2006.05990, section 3.2).
     """
+    encode, obs_shape = encoder(spec)
     if shared:
-        torso = networks.build(description, spec.obs_shape)
+        torso = networks.build(description, obs_shape)
         feature_size = description.hidden[-1]
         top = networks.MLP(hidden=())
         actor = networks.build(top, (feature_size,), head.num_outputs, 0.01)
         critic = networks.build(top, (feature_size,), 1, 1.0)
     else:
         torso = networks.Network(lambda key: {}, lambda params, obs: obs)
-        actor = networks.build(description, spec.obs_shape, head.num_outputs, 0.01)
-        critic = networks.build(description, spec.obs_shape, 1, 1.0)
+        actor = networks.build(description, obs_shape, head.num_outputs, 0.01)
+        critic = networks.build(description, obs_shape, 1, 1.0)
 
     def init(key: Array) -> dict[str, Any]:
         torso_key, actor_key, critic_key = random.split(key, 3)
@@ -131,7 +139,7 @@ def actor_critic(
         }
 
     def apply(params: dict[str, Any], obs: Array) -> tuple[tuple[Array, Array], Array]:
-        features = torso.apply(params["torso"], obs)
+        features = torso.apply(params["torso"], encode(obs))
         outputs = actor.apply(params["actor"], features)
         return (outputs, params["free"]), critic.apply(params["critic"], features)[..., 0]
 

@@ -4,7 +4,6 @@
 follows an automatic reset belongs to another episode. A time limit is only the second.
 """
 
-import jax
 from jax import Array, lax
 from jax import numpy as jnp
 
@@ -38,5 +37,3 @@ def generalized_advantage(
 def explained_variance(prediction: Array, target: Array) -> Array:
     """[] share of the variance of `target` that `prediction` explains: 1 perfect, 0 no better than the mean."""
     return 1.0 - jnp.var(target - prediction) / jnp.maximum(jnp.var(target), jnp.finfo(target.dtype).tiny)
-
-

@@ -63,9 +63,7 @@ def collect(
         done = step.terminated | step.truncated
         total = cursor.episode_return + step.reward
         after = Cursor(step.obs, step.state, jnp.where(done, 0.0, total), jnp.where(done, total, cursor.last_return))
-        return after, Transition(
-            cursor.obs, action, step.reward, step.next_obs, step.terminated, step.truncated, extra
-        )
+        return after, Transition(cursor.obs, action, step.reward, step.next_obs, step.terminated, step.truncated, extra)
 
     return lax.scan(one, cursor, keys)
 

@@ -54,7 +54,7 @@ class Params(NamedTuple):
 
     encoder: Any
     decoder: Any
-    log_scale: Array | None  # [] of the Gaussian likelihood, if learned
+    log_scale: Any  # [] of the Gaussian likelihood if it is learned, else None
 
 
 class State(NamedTuple):
@@ -83,7 +83,7 @@ def encode(model: Networks, params: Params, x: Array, key: Array | None = None) 
 
 
 def reconstruction(config: Config, params: Params, hparams: Hyperparams, outputs: Array, x: Array) -> Array:
-    """log p(x | z) [...] of `x` [..., D] given the decoder's `outputs` [..., D]."""
+    """Log p(x | z) [...] of `x` [..., D] given the decoder's `outputs` [..., D]."""
     if config.likelihood == "bernoulli":
         return likelihoods.bernoulli(outputs, x)
     return likelihoods.gaussian(outputs, jnp.exp(params.log_scale) if config.learned_scale else hparams.scale, x)
@@ -128,7 +128,7 @@ def loss(
 def log_weights(
     key: Array, count: int, params: Params, model: Networks, config: Config, x: Array, hparams: Hyperparams
 ) -> Array:
-    """log p(x, z) - log q(z | x) [K, B] of `count` = K latents drawn for each of `x` [B, *shape]."""
+    """Log p(x, z) - log q(z | x) [K, B] of `count` = K latents drawn for each of `x` [B, *shape]."""
     mean, log_var = encode(model, params, x)
     noise = random.normal(key, (count, *mean.shape))
     latent = mean + jnp.exp(0.5 * log_var) * noise

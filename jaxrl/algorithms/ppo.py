@@ -3,7 +3,7 @@
 Axes: T steps, N environments, B = T * N transitions.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -11,7 +11,7 @@ from jax import Array, random
 from jax import numpy as jnp
 
 from jaxrl import policies, returns, rollout
-from jaxrl.core import fit, networks
+from jaxrl.core import checks, fit, networks
 from jaxrl.envs import Env
 
 
@@ -116,12 +116,30 @@ def make_batch(path: rollout.Transition, params: Any, network: networks.Network,
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), batch)
 
 
+def check(config: Config) -> None:
+    """Refuse sizes that cannot work."""
+    checks.at_least_one(
+        num_envs=config.num_envs,
+        num_steps=config.num_steps,
+        num_epochs=config.num_epochs,
+        num_minibatches=config.num_minibatches,
+        eval_episodes=config.eval_episodes,
+    )
+    checks.divides(config.num_minibatches, config.steps_per_update, "num_minibatches", "num_envs * num_steps")
+    if config.network.dropout:
+        raise ValueError(
+            f"dropout={config.network.dropout} would compare the policy that acted with another random network: "
+            "PPO needs dropout=0."
+        )
+
+
 def make(env: Env, config: Config, network: networks.Network | None = None) -> rollout.Agent:
     """A PPO agent; `network` replaces the one of `config` (see `policies.actor_critic` for its outputs).
 
     Raises:
         ValueError: sizes that cannot work.
     """
+    check(config)
     head = policies.head(env.spec.action, config.distribution)
     if network is None:
         network = policies.actor_critic(env.spec, head, config.network, shared=config.shared_torso)
