@@ -61,8 +61,7 @@ def table(restored: Restored, metrics: dict[str, np.ndarray]) -> str:
     if restored.experiment.seeds > 1:
         ends = []
         for name, leaf in metrics.items():
-            higher = learner.higher_is_better if name == learner.score else True
-            counted = stats.worst_for_nan(leaf, higher)
+            counted = stats.worst_for_nan(leaf, learner.higher_is_better) if name == learner.score else leaf
             ends.append((stats.interquartile_mean(counted), *stats.bootstrap_interval(counted)))
         rows.append(["interquartile mean", *(f"{mean:.4g}" for mean, _, _ in ends)])
         rows.append(["95 % interval", *(f"{low:.4g} to {high:.4g}" for _, low, high in ends)])

@@ -130,7 +130,7 @@ def facts(experiment: Experiment, program: Program) -> dict[str, Any]:
     for leaf in jax.tree.leaves(program.source):
         array = np.asarray(leaf)
         checksum = zlib.crc32(f"{array.dtype} {array.shape}".encode(), checksum)
-        checksum = zlib.crc32(np.ascontiguousarray(array).data, checksum)
+        checksum = zlib.crc32(array.tobytes(), checksum)
     return {**described, "source.checksum": checksum}
 
 

@@ -2,8 +2,10 @@
 
 import contextlib
 import dataclasses
+import functools
 import inspect
 import io
+import operator
 import re
 import sys
 import types
@@ -52,11 +54,20 @@ def parse(words: Sequence[str], default: T, prog: str, description: str) -> T:
 
 
 def _one_line(box: str) -> str:
-    """The first part of tyro's boxed message, and its suggestion."""
+    """What tyro's boxed message says."""
     lines = [line.strip(BOX + " ") for line in box.splitlines() if not re.fullmatch(rf"[\s{BOX}]*", line)]
     text = " ".join(lines[1:] or lines)
-    text = re.sub(r"\s+(Argument helptext|For full helptext|Full helptext):?.*", "", text)
-    return text
+    if not text.startswith("Unrecognized"):
+        return re.sub(r"\s+(Argument helptext|For full helptext|Full helptext).*", "", text)
+    said, _, suggested = text.partition("Perhaps you meant:")
+    words = re.split(r"[\s,=]+", said.partition("options: ")[2])
+    unknown = next((word for word in words if word.startswith("--") and word != "--help"), words[0])
+    near = [word for word in dict.fromkeys(re.findall(r"--[\w.-]+", suggested)) if word != "--help"]
+    if unknown in near:
+        behind = " or ".join(dict.fromkeys(re.findall(r"(\S+:\S+) --help", suggested)))
+        return f"{unknown} is an option of {behind}: write {behind} before it."
+    kind = "option" if unknown.startswith("--") else "argument"
+    return f"Unknown {kind} {unknown}: " + (f"did you mean {' or '.join(near)}?" if near else "--help shows them all.")
 
 
 def _registry() -> constructors.ConstructorRegistry:
@@ -81,9 +92,10 @@ def _registry() -> constructors.ConstructorRegistry:
             value = getattr(default, name)
             hint: Any = _number(value) if isinstance(default, tuple) else _hint(hints[name], value)
             if notes.get("flat"):
-                hint = Annotated[hint, tyro.conf.arg(name="")]
+                kept: Any = type(value)
+                hint = Annotated[kept, tyro.conf.arg(name="")]
             if notes.get("hidden"):
-                hint = tyro.conf.Suppress[tyro.conf.Fixed[hint]]
+                hint = Annotated[hint, tyro.conf.Suppress]
             specs.append(constructors.StructFieldSpec(name, hint, value, notes.get("help", helps.get(name))))
         return constructors.StructConstructorSpec(kind, tuple(specs))
 
@@ -96,7 +108,8 @@ def _hint(hint: Any, value: Any) -> Any:
         return hint
     union = typing.get_args(hint) if typing.get_origin(hint) in (Union, types.UnionType) else ()
     kinds = [kind for kind in union if dataclasses.is_dataclass(kind)]
-    return Union[tuple(kinds)] if type(value) in kinds else type(value)  # noqa: UP007
+    choice: Any = functools.reduce(operator.or_, kinds) if type(value) in kinds else type(value)
+    return choice
 
 
 def _number(value: Any) -> Any:

@@ -17,12 +17,12 @@ def visible() -> bool:
 class Bar:
     """Steps done of all seeds together, steps per second, time left, and the score of the moment."""
 
-    def __init__(self, total: int, done: int, description: str) -> None:
+    def __init__(self, total: int, done: int, description: str, unit: str) -> None:
         self.bar: Any = tqdm(
             total=total,
             initial=done,
             desc=description,
-            unit=" steps",
+            unit=f" {unit}",
             unit_scale=True,
             dynamic_ncols=True,
             smoothing=0.1,
@@ -32,10 +32,6 @@ class Bar:
     def advance(self, steps: int, score: str) -> None:
         self.bar.set_postfix_str(score, refresh=False)
         self.bar.update(steps)
-
-    def note(self, text: str) -> None:
-        """Print a line without tearing the bar."""
-        tqdm.write(text, file=sys.stderr)
 
     def close(self) -> None:
         self.bar.close()

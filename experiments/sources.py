@@ -36,7 +36,7 @@ class Data:
     data_folder: str | None = None  # folder of its files, for data sets that are no part of a package
     data_kwargs: tuple[str, ...] = ()  # name=value pairs for it
 
-    unit: ClassVar[str] = "examples seen"
+    unit: ClassVar[str] = "examples"
 
     def __str__(self) -> str:
         return self.data

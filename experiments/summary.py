@@ -7,6 +7,7 @@ import numpy as np
 
 from experiments import folder, registry, stats
 from experiments.evaluation import Restored
+from experiments.experiment import Experiment
 
 
 def score_of(learner: registry.Learner, scores: np.ndarray) -> tuple[float, float, float]:
@@ -50,12 +51,13 @@ def finish(restored: Restored, timing: dict[str, Any]) -> dict[str, Any]:
     folder.write_json(path / folder.SUMMARY, report)
     plots.curves([path], path / "curve.png")
     pictures = [path / "curve.png", *plots.examples(restored)]
-    print(text(report, learner, path, pictures), flush=True)
+    print(text(report, experiment, path, pictures), flush=True)
     return report
 
 
-def text(report: dict[str, Any], learner: registry.Learner, path: Path, pictures: list[Path]) -> str:
+def text(report: dict[str, Any], experiment: Experiment, path: Path, pictures: list[Path]) -> str:
     """The summary for the eye."""
+    learner = registry.get(experiment.algorithm)
     seeds, diverged = report["seeds"], report["diverged_seeds"]
     low, high = report["interval"]
     over = f"interquartile mean of {seeds} seeds, 95 % interval {low:.4g} to {high:.4g}" if seeds > 1 else "1 seed"
@@ -63,7 +65,9 @@ def text(report: dict[str, Any], learner: registry.Learner, path: Path, pictures
     speed = report["steps_per_second"]
     lines = [
         f"score     {plain(learner.score)} {report['interquartile_mean']:.4g}{unit} ({over})",
-        f"speed     {speed:,.0f} steps per second, all seeds together" if speed else "speed     nothing was left to do",
+        f"speed     {speed:,.0f} {experiment.source.unit} per second, all seeds together"
+        if speed
+        else "speed     nothing was left to do",
         f"compile   {report['compile_seconds']:.1f} s",
     ]
     if diverged:

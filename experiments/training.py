@@ -116,11 +116,12 @@ def _loop(
     metadata = facts(experiment, program)
     first, seconds, saved_at = done, 0.0, time.monotonic()
     metrics_file = folder.MetricsFile(path, keep=done * experiment.seeds)
-    bar = Bar(total, done * steps_per_chunk, str(experiment))
+    bar = Bar(total, done * steps_per_chunk, str(experiment), experiment.source.unit)
     record = writer and writer(path, experiment, done * program.eval_every * program.steps_per_update)
     try:
         with Interrupt() as interrupt, Background() as background:
-            while done < program.num_chunks and interrupt.number is None:
+            stopping = done == program.num_chunks
+            while not stopping:
                 begin = time.perf_counter()
                 runs, metrics = background(_run, advance, runs, program)
                 seconds += time.perf_counter() - begin
@@ -158,7 +159,7 @@ def _plan(experiment: Experiment, program: Program) -> str:
     seeds = "1 seed" if experiment.seeds == 1 else f"{experiment.seeds} seeds in one program"
     steps = program.num_updates * program.steps_per_update
     return (
-        f"{experiment}: {seeds}, {steps:,} steps each ({program.num_updates:,} updates of "
+        f"{experiment}: {seeds}, {steps:,} {experiment.source.unit} each ({program.num_updates:,} updates of "
         f"{program.steps_per_update:,}), {program.num_chunks} evaluations, on {jax.default_backend()}."
     )
 
