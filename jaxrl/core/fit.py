@@ -52,7 +52,7 @@ def clip_by_global_norm(gradients: Any, max_norm: Any) -> tuple[Any, Array]:
 
     The norm is of all leaves together: [3, 4] with bound 1 becomes [0.6, 0.8].
     """
-    norm = optax.global_norm(gradients)
+    norm = optax.tree.norm(gradients)
     scale = jnp.minimum(1.0, max_norm / jnp.maximum(norm, jnp.finfo(norm.dtype).tiny))
     return jax.tree.map(lambda gradient: gradient * scale.astype(gradient.dtype), gradients), norm
 
