@@ -1,0 +1,27 @@
+"""Checks where a user's mistake enters: each message names the values and the mend."""
+
+
+def at_least_one(**sizes: int) -> None:
+    """Refuse sizes below 1.
+
+    Raises:
+        ValueError: with the name and value of the first.
+    """
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"{name}={size} must be at least 1.")
+
+
+def divides(parts: int, whole: int, parts_name: str, whole_name: str) -> None:
+    """Refuse a `whole` that does not split into `parts` equal parts.
+
+    Raises:
+        ValueError: with both and the nearest numbers of parts that divide.
+    """
+    if whole % parts:
+        below = next(n for n in range(min(parts, whole), 0, -1) if whole % n == 0)
+        above = next((n for n in range(parts + 1, whole + 1) if whole % n == 0), below)
+        nearest = f"{below}" if above == below else f"{below} or {above}"
+        raise ValueError(
+            f"{parts_name}={parts} does not divide {whole_name}={whole} into equal parts: use {parts_name}={nearest}."
+        )
