@@ -1,0 +1,301 @@
+"""The VAE against closed forms, invariances that its loss must have, and real data to a named bound."""
+
+from functools import partial
+
+import jax
+import numpy as np
+import pytest
+from jax import numpy as jnp
+from jax import random
+from scipy import stats
+from test_data import data_folder
+
+from generative import data
+from generative.models import vae
+from jaxrl.core import fit, loop, networks
+
+SMALL = networks.MLP((16,))
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return data.load("digits")
+
+
+def leaves_close(tree, expected, **tolerance):
+    jax.tree.map(partial(np.testing.assert_allclose, **tolerance), tree, expected)
+
+
+# Closed forms
+
+WEIGHT = np.array(
+    [[1.0, 0.0], [0.0, 2.0], [1.0, 0.0], [0.0, 1.0], [0.5, 0.0], [0.0, 0.0]]
+)  # [D, Z], Z orthogonal columns
+OFFSET = np.array([0.3, -1.0, 0.0, 2.0, 0.1, 0.5])
+SCALE = 0.7
+
+
+def linear_gaussian(posterior_mean_error=0.0, posterior_variance_factor=1.0):
+    """A linear VAE whose posterior is the true one up to the errors given; model, state, hparams, q's parameters."""
+    precision = 1 + (WEIGHT**2).sum(0) / SCALE**2
+    gain = WEIGHT.T / SCALE**2 / precision[:, None]  # [Z, D]
+    mean_bias = -gain @ OFFSET + posterior_mean_error
+    variance = posterior_variance_factor / precision
+    spec, source = data.from_arrays("linear", np.zeros((1, 6), np.float32), np.zeros((1, 6), np.float32))
+    linear = networks.MLP(hidden=())
+    config = vae.Config(latent_size=2, encoder=linear, decoder=linear, likelihood="gaussian", batch_size=1)
+    model = vae.make(spec, config)
+    hparams = vae.Hyperparams(scale=jnp.float32(SCALE))
+    state = model.init(random.key(0), hparams, source)
+    params = vae.Params(
+        encoder={
+            "Dense_0": {"kernel": np.hstack([gain.T, np.zeros((6, 2))]), "bias": np.append(mean_bias, np.log(variance))}
+        },
+        decoder={"Dense_0": {"kernel": WEIGHT.T, "bias": OFFSET}},
+        log_scale=None,
+    )
+    assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, state.fit.params)
+    params = jax.tree.map(jnp.float32, params)
+    return model, state._replace(fit=fit.Fit(params, None)), hparams, (gain, mean_bias, variance)
+
+
+def log_density(x):
+    return stats.multivariate_normal.logpdf(x, OFFSET, WEIGHT @ WEIGHT.T + SCALE**2 * np.eye(6))
+
+
+def test_linear_gaussian_bound():
+    """Distortion and rate, each against its own closed form, with a posterior that is wrong in mean and variance."""
+    model, state, hparams, (gain, mean_bias, variance) = linear_gaussian(0.4, 1.7)
+    x = np.array([0.2, -0.5, 1.0, 1.5, -0.3, 0.9])
+    repeated = jnp.tile(jnp.float32(x), (50_000, 1))
+    _spec, source = data.from_arrays("linear", repeated[:1], repeated)
+    scores = model.evaluate(random.key(1), state, hparams, source)
+
+    mean = gain @ x + mean_bias
+    error = x - WEIGHT @ mean - OFFSET
+    squares = error @ error + (variance * (WEIGHT**2).sum(0)).sum()
+    distortion = 6 * np.log(SCALE * np.sqrt(2 * np.pi)) + squares / (2 * SCALE**2)
+    rate = 0.5 * (variance + mean**2 - 1 - np.log(variance)).sum()
+    assert scores["eval/distortion"] == pytest.approx(distortion, abs=0.05)
+    assert scores["eval/rate"] == pytest.approx(rate, abs=1e-4)
+    assert scores["eval/elbo"] == pytest.approx(-distortion - rate, abs=0.05)
+    assert scores["eval/elbo"] < log_density(x) - 0.2
+
+
+def test_linear_gaussian_likelihood():
+    """Under the true posterior every importance weight is p(x) itself; under a wrong one their mean is."""
+    x = jnp.float32(stats.norm.rvs(size=(20, 6), random_state=0))
+    for errors, num_samples, tolerance in (((), 3, 1e-4), ((0.4, 1.7), 5000, 0.03)):
+        model, state, hparams, _ = linear_gaussian(*errors)
+        estimate = model.log_likelihood(random.key(1), state, hparams, x, num_samples)
+        np.testing.assert_allclose(estimate, log_density(x), atol=5 * tolerance)
+        assert estimate.mean() == pytest.approx(log_density(x).mean(), abs=tolerance)
+
+
+def test_kl_against_monte_carlo():
+    mean, log_var = random.normal(random.key(0), (2, 3, 4))
+    latent = mean + jnp.exp(log_var / 2) * random.normal(random.key(1), (200_000, 3, 4))
+    log_ratio = stats.norm.logpdf(latent, mean, np.exp(log_var / 2)) - stats.norm.logpdf(latent)
+    np.testing.assert_allclose(vae.kl_to_standard_normal(mean, log_var), log_ratio.sum(-1).mean(0), rtol=0.02)
+
+
+def test_constant_predictor():
+    """A decoder that says the mean of the training images, kept from 0 and 1 by 0.001, scores 205.95 nats."""
+    spec, source = data.load("binarized_mnist", data_folder("binarized_mnist.npz"))
+    mean = np.clip(np.asarray(source.train.x).mean(0).ravel(), 1e-3, 1 - 1e-3)
+    logits = jnp.float32(np.log(mean) - np.log1p(-mean))
+    encoder = networks.Network(lambda key: jnp.zeros(1), lambda params, x: jnp.zeros((len(x), 4)))
+    decoder = networks.Network(lambda key: jnp.zeros(1), lambda params, z: jnp.tile(logits, (*z.shape[:-1], 1)))
+    config = vae.Config(latent_size=2, eval_samples=2)
+    model = vae.make(spec, config, encoder, decoder)
+    state = model.init(random.key(0), vae.Hyperparams(), source)
+    scores = model.evaluate(random.key(1), state, vae.Hyperparams(), source)
+    assert scores["eval/rate"] == 0
+    assert scores["eval/distortion"] == pytest.approx(205.95, abs=0.01)
+    assert scores["eval/nll"] == pytest.approx(205.95, abs=0.01)
+    np.testing.assert_allclose(model.sample(random.key(2), state, 1)[0].ravel(), mean, atol=1e-5)
+
+
+# Invariances
+
+
+def test_doubling_the_batch_changes_nothing(digits, monkeypatch):
+    """Given equal noise, loss and gradient of a batch and of the batch twice over are the same."""
+    spec, source = digits
+    config = vae.Config(latent_size=4, encoder=SMALL, decoder=SMALL)
+    nets = vae.Networks(
+        networks.build(SMALL, spec.shape, 8),
+        networks.build(SMALL, (4,), 64),
+    )
+    params = vae.Params(nets.encoder.init(random.key(0)), nets.decoder.init(random.key(1)), None)
+    x = data.scale(source.train.x[:6], spec.levels)
+    noise = random.normal(random.key(3), (6, 4))
+    normal = random.normal  # flax calls it with other arguments, to check the shapes of parameters
+
+    def fixed(key, shape, *args):
+        return jnp.tile(noise, (2, 1))[: shape[0]] if shape[0] in (3, 6, 12) else normal(key, shape, *args)
+
+    monkeypatch.setattr(vae.random, "normal", fixed)
+    value = jax.value_and_grad(
+        lambda params, x: vae.loss(params, random.key(2), nets, config, x, vae.Hyperparams()), has_aux=True
+    )
+    once, twice = value(params, x), value(params, jnp.concatenate([x, x]))
+    leaves_close(twice, once, rtol=1e-4, atol=1e-5)
+    half = value(params, x[:3])
+    assert abs(half[0][0] - once[0][0]) > 1e-3
+
+
+def test_beta_weighs_the_rate(digits):
+    spec, source = digits
+    model = vae.make(spec, vae.Config(latent_size=4, encoder=SMALL, decoder=SMALL, batch_size=32))
+    state = model.init(random.key(0), vae.Hyperparams(), source)
+    update = jax.vmap(lambda beta: model.update(random.key(1), state, vae.Hyperparams(beta=beta), source)[1])
+    metrics = jax.jit(update)(jnp.array([0.0, 1.0, 4.0]))
+    np.testing.assert_allclose(
+        metrics["loss"], metrics["distortion"] + jnp.array([0.0, 1.0, 4.0]) * metrics["rate"], rtol=1e-6
+    )
+
+
+def test_evaluation_ignores_dropout_and_training_does_not(digits):
+    spec, source = digits
+    hparams = vae.Hyperparams()
+    losses, scores = [], []
+    for dropout in (0.0, 0.5):
+        net = networks.MLP((16,), dropout=dropout)
+        model = vae.make(spec, vae.Config(latent_size=4, encoder=net, decoder=net, batch_size=32))
+        state = model.init(random.key(0), hparams, source)
+        losses.append(jax.jit(model.update)(random.key(1), state, hparams, source)[1]["loss"])
+        scores.append(jax.jit(model.evaluate)(random.key(2), state, hparams, source)["eval/elbo"])
+    assert losses[0] != losses[1]
+    assert scores[0] == scores[1]
+
+
+def test_dynamic_binarization_shows_the_networks_nothing_but_zeros_and_ones(digits):
+    """The posterior's mean measures greyness, so the rate is 0 exactly if every image seen is black and white."""
+    spec, source = digits
+
+    def greyness(params, x):
+        grey = (x * (1 - x)).sum((1, 2, 3))[:, None]
+        return jnp.concatenate([grey, jnp.zeros_like(grey)], -1)
+
+    encoder = networks.Network(lambda key: jnp.zeros(1), greyness)
+    hparams = vae.Hyperparams()
+    for binarization in ("none", "dynamic"):
+        config = vae.Config(latent_size=1, decoder=SMALL, binarization=binarization, batch_size=32, eval_samples=1)
+        model = vae.make(spec, config, encoder)
+        state = model.init(random.key(0), hparams, source)
+        _, metrics = jax.jit(model.update)(random.key(1), state, hparams, source)
+        scores = jax.jit(model.evaluate)(random.key(2), state, hparams, source)
+        assert (metrics["rate"] == 0) == (scores["eval/rate"] == 0) == (binarization == "dynamic")
+
+
+def test_bound_and_likelihood_bound_agree(digits):
+    """The estimate from one importance sample is the bound in expectation; more samples only raise it."""
+    spec, source = digits
+    model = vae.make(spec, vae.Config(latent_size=4, encoder=SMALL, decoder=SMALL, binarization="dynamic"))
+    hparams = vae.Hyperparams(learning_rate=jnp.float32(1e-2))
+    run, metrics = jax.jit(partial(loop.train, model, num_updates=300, eval_every=300))(random.key(0), hparams, source)
+    x = jnp.tile(source.test.x, (10, 1, 1, 1))
+    bounds = [
+        model.log_likelihood(random.key(1), run.state, hparams, x, num_samples).mean() for num_samples in (1, 10, 100)
+    ]
+    assert bounds[0] == pytest.approx(float(metrics["eval/elbo"][-1]), abs=0.4)
+    assert bounds[0] + 0.05 < bounds[1] < bounds[2]
+
+
+# As a learner
+
+
+def test_lanes_and_shapes(digits):
+    """Seeds and every hyperparameter under vmap, lane by lane what single runs give; state is stable in dtype."""
+    spec, source = digits
+    config = vae.Config(
+        latent_size=4,
+        encoder=SMALL,
+        decoder=SMALL,
+        likelihood="gaussian",
+        learned_scale=True,
+        batch_size=50,
+        eval_split="valid",
+        optimizer=fit.Optimizer("adamw"),
+    )
+    assert config.steps_per_update == 50
+    model = vae.make(spec, config)
+    train = partial(loop.train, model, num_updates=4, eval_every=2)
+    keys = random.split(random.key(0), 2)
+    hparams = vae.Hyperparams(jnp.array([1e-3, 1e-2]), jnp.array([1.0, 2.0]), jnp.array([0.1, 0.5]))
+    runs, metrics = jax.jit(jax.vmap(train, (0, 0, None)))(keys, hparams, source)
+    run, single = jax.jit(train)(keys[1], jax.tree.map(lambda leaf: leaf[1], hparams), source)
+    leaves_close(jax.tree.map(lambda leaf: leaf[1], metrics), single, rtol=1e-3, atol=1e-4)
+    leaves_close(jax.tree.map(lambda leaf: leaf[1], runs.state.fit), run.state.fit, rtol=1e-2, atol=1e-4)
+    assert set(metrics) >= {"loss", "distortion", "rate", "eval/elbo", "eval/distortion", "eval/rate", "diverged"}
+    assert run.state.fit.params.log_scale != jnp.log(0.5)  # it is learned
+    assert (run.state.cursor.epoch, run.state.cursor.position) == (0, 200)
+
+    samples = model.sample(random.key(1), run.state, 3)
+    assert samples.shape == (3, 8, 8, 1) and len(np.unique(samples)) > 3 * 32
+    assert model.reconstruct(random.key(1), run.state, source.test.x[:5]).shape == (5, 8, 8, 1)
+
+
+def test_shapes_of_other_networks(digits):
+    """A convolutional encoder, and evaluation in a number of images that no batch divides, without compiling."""
+    spec, source = digits
+    config = vae.Config(encoder=networks.CNN(channels=(4,), hidden=(16,)), eval_samples=7)
+    model = vae.make(spec, config)
+    hparams = vae.Hyperparams()
+    state = jax.eval_shape(model.init, random.key(0), hparams, source)
+    after, _ = jax.eval_shape(model.update, random.key(1), state, hparams, source)
+    assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), after) == jax.tree.map(
+        lambda leaf: (leaf.shape, leaf.dtype), state
+    )
+    assert set(jax.eval_shape(model.evaluate, random.key(1), state, hparams, source)) == {
+        "eval/elbo",
+        "eval/distortion",
+        "eval/rate",
+        "eval/nll",
+    }
+    likelihood = partial(model.log_likelihood, num_samples=250)
+    assert jax.eval_shape(likelihood, random.key(1), state, hparams, source.test.x[:23]).shape == (23,)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"latent_size": 0}, "latent_size=0"),
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"eval_samples": -1}, "eval_samples=-1"),
+        ({"eval_split": "valid", "likelihood": "gaussian"}, "no valid examples"),
+        ({}, r"from -2.0 to 1.0, but a Bernoulli"),
+        ({"likelihood": "gaussian", "binarization": "dynamic"}, "need them in"),
+    ],
+)
+def test_what_cannot_work_is_refused(changes, said):
+    spec, _ = data.from_arrays("mine", np.ones((4, 3)), np.full((4, 3), -2.0))
+    with pytest.raises(ValueError, match=said):
+        vae.make(spec, vae.Config(**changes))
+
+
+# Learning
+
+
+@pytest.mark.learning
+def test_digits_reach_their_bound(digits):
+    """Binarised 8x8 digits, 4 seeds: a predictor of the training mean scores 30.6 nats."""
+    spec, source = digits
+    net = networks.MLP((200,))
+    config = vae.Config(latent_size=10, encoder=net, decoder=net, binarization="dynamic")
+    train = partial(loop.train, vae.make(spec, config), num_updates=3000, eval_every=1000)
+    keys = random.split(random.key(0), 4)
+    _, metrics = jax.jit(jax.vmap(train, (0, None, None)))(keys, vae.Hyperparams(), source)
+    bounds = metrics["eval/elbo"][:, -1]
+    assert (bounds > -24).all(), bounds
+
+
+@pytest.mark.learning
+def test_mnist_reaches_its_bound():
+    """Dynamically binarised MNIST, the default architecture, 3 epochs: the bound of a slow or wrong step is lower."""
+    spec, source = data.load("mnist", data_folder("mnist"))
+    model = vae.make(spec, vae.Config(binarization="dynamic"))
+    train = partial(loop.train, model, num_updates=1500, eval_every=1500)
+    _, metrics = jax.jit(train)(random.key(0), vae.Hyperparams(), source)
+    assert metrics["eval/elbo"][-1] > -130
