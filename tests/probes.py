@@ -1,0 +1,151 @@
+"""Tiny environments with known answers. Each is one that a learner with one specific bug cannot pass.
+
+Every function gives `(env, env_params)`. Values are of the discount g and hold whatever the policy, unless said.
+"""
+
+from typing import Any, NamedTuple
+
+from jax import Array, random
+from jax import numpy as jnp
+
+from jaxrl.envs import Box, Discrete, Env, Spec, auto_reset
+
+
+class Params(NamedTuple):
+    max_steps_in_episode: Array  # [] int32
+
+
+class ContinuousParams(NamedTuple):
+    max_steps_in_episode: Array  # [] int32
+    target: Array  # [2] the best action
+
+
+def _make(name: str, obs_size: int, max_steps: int, reset: Any, transition: Any) -> tuple[Env, Params]:
+    spec = Spec(name, (obs_size,), "float32", None, Discrete(2), max_steps)
+    return auto_reset(reset, transition, spec), Params(jnp.int32(max_steps))
+
+
+def endless() -> tuple[Env, Params]:
+    """A task that never ends, cut after 2 steps: observation 1, reward 1.
+
+    Value 1 / (1 - g). A learner that takes the cut for an end finds at most 1 + g, and one whose n-step target has
+    the discount to the wrong power is off for every n > 1.
+    """
+
+    def reset(key: Array, params: Params) -> tuple[Array, Any]:
+        return jnp.ones(1), ()
+
+    def transition(key: Array, state: Any, action: Array, params: Params) -> tuple[Array, Any, Array, Array]:
+        return jnp.ones(1), state, jnp.float32(1), jnp.bool_(False)
+
+    return _make("endless", 1, 2, reset, transition)
+
+
+def far_start() -> tuple[Env, Params]:
+    """Never ends, cut after 3 steps. The first step, from observation [1, 0], costs 10; all later ones, from [0, 1], give 1.
+
+    Values 1 / (1 - g) at [0, 1], and g / (1 - g) - 10 at [1, 0]. A learner that takes the observation after the restart
+    for the successor mixes the second into the first on every other of its transitions there.
+    """
+
+    def reset(key: Array, params: Params) -> tuple[Array, Array]:
+        return jnp.array([1.0, 0.0]), jnp.bool_(True)
+
+    def transition(key: Array, first: Array, action: Array, params: Params) -> tuple[Array, Array, Array, Array]:
+        return jnp.array([0.0, 1.0]), jnp.bool_(False), jnp.where(first, -10.0, 1.0), jnp.bool_(False)
+
+    return _make("far_start", 2, 3, reset, transition)
+
+
+def copy() -> tuple[Env, Params]:
+    """One step. The observation is -1 or 1 at random; action 1 is right at 1 and action 0 at -1: reward 1, else -1.
+
+    The best policy has value 1 everywhere, a random one 0, one that ignores the observation 0 on average. Action
+    values are 1 and -1.
+    """
+
+    def reset(key: Array, params: Params) -> tuple[Array, Array]:
+        sign = random.rademacher(key, (), jnp.float32)
+        return sign[None], sign
+
+    def transition(key: Array, sign: Array, action: Array, params: Params) -> tuple[Array, Array, Array, Array]:
+        return sign[None], sign, jnp.where((action == 1) == (sign > 0), 1.0, -1.0), jnp.bool_(True)
+
+    return _make("copy", 1, 1, reset, transition)
+
+
+def look() -> tuple[Env, Params]:
+    """One step. The observation is -1 or 1 at random and is the reward too; the action is ignored.
+
+    Value equal to the observation, advantages 0: whatever moves the policy, entropy bonus apart, is noise or a bug.
+    """
+
+    def reset(key: Array, params: Params) -> tuple[Array, Array]:
+        sign = random.rademacher(key, (), jnp.float32)
+        return sign[None], sign
+
+    def transition(key: Array, sign: Array, action: Array, params: Params) -> tuple[Array, Array, Array, Array]:
+        return sign[None], sign, sign, jnp.bool_(True)
+
+    return _make("look", 1, 1, reset, transition)
+
+
+def delayed() -> tuple[Env, Params]:
+    """Three steps, observations the rows of the 3x3 identity; the last step alone gives 1 and ends the task.
+
+    Values g**2, g, 1. The time limit lies far beyond.
+    """
+
+    def reset(key: Array, params: Params) -> tuple[Array, Array]:
+        return jnp.eye(3)[0], jnp.int32(0)
+
+    def transition(key: Array, place: Array, action: Array, params: Params) -> tuple[Array, Array, Array, Array]:
+        last = place == 2
+        return jnp.eye(3)[jnp.minimum(place + 1, 2)], place + 1, last.astype(jnp.float32), last
+
+    return _make("delayed", 3, 100, reset, transition)
+
+
+def memory(length: int = 3) -> tuple[Env, Params]:
+    """`length` steps. Observation [cue, 0] first, [0, 0] in between, [0, 1] last; the cue is -1 or 1 at random.
+
+    The last action is rewarded with 1 if it repeats the cue (1 for 1, 0 for -1), else with -1. With memory return 1,
+    without it 0 on average. State that leaks over the end of an episode gives the cue of the episode before.
+    """
+
+    class State(NamedTuple):
+        cue: Array  # [] float32
+        time: Array  # [] int32
+
+    def reset(key: Array, params: Params) -> tuple[Array, State]:
+        cue = random.rademacher(key, (), jnp.float32)
+        return jnp.stack([cue, jnp.float32(0)]), State(cue, jnp.int32(0))
+
+    def transition(key: Array, state: State, action: Array, params: Params) -> tuple[Array, State, Array, Array]:
+        ended = state.time == length - 1
+        reward = jnp.where((action == 1) == (state.cue > 0), 1.0, -1.0) * ended
+        time = state.time + 1
+        obs = jnp.stack([jnp.float32(0), (time >= length - 1).astype(jnp.float32)])
+        return obs, State(state.cue, time), reward, ended
+
+    if length < 2:
+        raise ValueError(f"length={length} leaves nothing to remember: use at least 2.")
+    return _make("memory", 2, 100 * length, reset, transition)
+
+
+def aim() -> tuple[Env, ContinuousParams]:
+    """One step, two action dimensions with bounds [-1, 3] and [0, 0.5]. Reward minus the squared distance to the target.
+
+    The target is `env_params.target`, (2, 0.1) to begin with: the best action, of value 0. The action is not clipped
+    here, so that one outside its bounds shows. A learner that forgets the centre or the width of the bounds
+    cannot reach the target: 2 is outside [-1, 1], and tanh alone does not stay within [0, 0.5].
+    """
+
+    def reset(key: Array, params: ContinuousParams) -> tuple[Array, Any]:
+        return jnp.ones(1), ()
+
+    def transition(key: Array, state: Any, action: Array, params: Any) -> tuple[Array, Any, Array, Array]:
+        return jnp.ones(1), state, -((action - params.target) ** 2).sum(), jnp.bool_(True)
+
+    spec = Spec("aim", (1,), "float32", None, Box((2,), (-1.0, 0.0), (3.0, 0.5)), 1)
+    return auto_reset(reset, transition, spec), ContinuousParams(jnp.int32(1), jnp.array([2.0, 0.1]))
