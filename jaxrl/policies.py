@@ -87,8 +87,8 @@ def head(action: Discrete | Box, name: HeadName) -> Head:
             "use distribution='gaussian'."
         )
     size = math.prod(action.shape)
-    center = np.where(bounded, (low + high) / 2, 0.0).astype(np.float32)
-    half_width = np.where(bounded, (high - low) / 2, 1.0).astype(np.float32)
+    finite_low, finite_high = np.where(bounded, low, -1), np.where(bounded, high, 1)
+    center, half_width = (finite_low + finite_high) / 2, (finite_high - finite_low) / 2
 
     def distribution(mean: Array, log_std: Array) -> Any:
         std = jnp.broadcast_to(jnp.exp(log_std), mean.shape)
