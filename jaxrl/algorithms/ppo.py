@@ -4,29 +4,33 @@ Axes: T steps, N environments, B = T * N transitions.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 from jax import Array, random
 from jax import numpy as jnp
 
-from jaxrl import policies, returns, rollout
+from jaxrl import normalize, policies, rollout
 from jaxrl.core import checks, fit, networks
 from jaxrl.envs import Env
+from jaxrl.returns import generalized_advantage
 
 
 @dataclass(frozen=True)
 class Config:
     """What fixes shapes and program."""
 
-    num_envs: int = 8  # environments acted in at once, N
-    num_steps: int = 128  # steps in each of them per update, T
+    num_envs: int = 16  # environments acted in at once, N
+    num_steps: int = 64  # steps in each of them per update, T
     num_epochs: int = 4  # passes over the collected transitions
-    num_minibatches: int = 4  # gradient steps per pass
+    num_minibatches: int = 8  # gradient steps per pass
     network: networks.MLP | networks.CNN = networks.MLP()  # of actor and critic
     shared_torso: bool = False  # one torso for actor and critic
     distribution: policies.HeadName = "gaussian"  # of continuous actions
     normalize_advantages: bool = True  # to mean 0 and variance 1 in each minibatch
+    normalize_observations: bool = False  # by running statistics, to mean 0 and variance 1
+    normalize_rewards: bool = False  # by the running standard deviation of discounted returns
     optimizer: fit.OptimizerFactory = fit.Optimizer(epsilon=1e-5)
     eval_episodes: int = 16  # per evaluation
     eval_greedy: bool = False  # evaluate the likeliest actions instead of sampled ones
@@ -39,7 +43,7 @@ class Config:
 class Hyperparams(NamedTuple):
     """Traced numbers: any of them may carry a vmap axis or be a schedule."""
 
-    learning_rate: Any = 2.5e-4
+    learning_rate: Any = 5e-4
     discount: Any = 0.99
     gae_lambda: Any = 0.95  # 0 one-step advantages, 1 Monte Carlo
     clip: Any = 0.2  # bound on the change of a probability ratio
@@ -54,6 +58,8 @@ class State(NamedTuple):
 
     fit: fit.Fit
     cursor: rollout.Cursor  # N unfinished episodes
+    observations: normalize.Statistics | None  # what observations are normalised by, if they are
+    returns: normalize.Returns | None  # what rewards are scaled by, if they are
 
 
 class Batch(NamedTuple):
@@ -104,11 +110,33 @@ def loss(
     }
 
 
+def see(statistics: normalize.Statistics | None, obs: Array) -> Array:
+    """Observations as the network reads them."""
+    return obs if statistics is None else normalize.normalize(statistics, obs)
+
+
+def observe(
+    path: rollout.Transition, state: State, discount: Array
+) -> tuple[rollout.Transition, normalize.Statistics | None, normalize.Returns | None]:
+    """A path [T, N, ...] as learning sees it, and the statistics after it.
+
+    Its observations are normalised as they were when acting, so that the first ratios are exactly 1.
+    """
+    observations, returns = state.observations, state.returns
+    seen = path._replace(obs=see(observations, path.obs), next_obs=see(observations, path.next_obs))
+    if observations is not None:
+        observations = normalize.update(observations, path.obs)
+    if returns is not None:
+        returns = normalize.update_returns(returns, path.reward, path.terminated | path.truncated, discount)
+        seen = seen._replace(reward=normalize.scale_rewards(returns, path.reward))
+    return seen, observations, returns
+
+
 def make_batch(path: rollout.Transition, params: Any, network: networks.Network, hparams: Hyperparams) -> Batch:
-    """Path [T, N, ...] to batch [B, ...] with generalised advantages."""
+    """Path [T, N, ...], as the network reads it, to batch [B, ...] with generalised advantages."""
     _, value = network.apply(params, path.obs)
     _, next_value = network.apply(params, path.next_obs)
-    advantage = returns.generalized_advantage(
+    advantage = generalized_advantage(
         path.reward, value, next_value, path.terminated, path.truncated, hparams.discount, hparams.gae_lambda
     )
     action, log_prob = path.extra
@@ -146,39 +174,43 @@ def make(env: Env, config: Config, network: networks.Network | None = None) -> r
 
     def init(key, hparams, env_params):
         network_key, env_key = random.split(key)
-        fitted = fit.start(config.optimizer, network.init(network_key))
-        return State(fitted, rollout.start(env, env_key, config.num_envs, env_params))
+        return State(
+            fit=fit.start(config.optimizer, network.init(network_key)),
+            cursor=rollout.start(env, env_key, config.num_envs, env_params),
+            observations=normalize.init(env.spec.obs_shape) if config.normalize_observations else None,
+            returns=normalize.init_returns(config.num_envs) if config.normalize_rewards else None,
+        )
 
-    def policy(params, obs):
-        outputs, _ = network.apply(params, obs)
+    def policy(state, obs):
+        outputs, _ = network.apply(state.fit.params, see(state.observations, obs))
         return head.distribution(*outputs)
 
     def act(key, state, obs, greedy=False):
-        distribution = policy(state.fit.params, obs)
+        distribution = policy(state, obs)
         return head.to_env(distribution.mode() if greedy else distribution.sample(seed=key))
+
+    def explore(state, key, obs):
+        distribution = policy(state, obs)
+        action = distribution.sample(seed=key)
+        return head.to_env(action), (action, distribution.log_prob(action))
 
     def update(key, state, hparams, env_params):
         collect_key, epochs_key = random.split(key)
-        params = state.fit.params
-
-        def explore(key, obs):
-            distribution = policy(params, obs)
-            action = distribution.sample(seed=key)
-            return head.to_env(action), (action, distribution.log_prob(action))
-
-        cursor, path = rollout.collect(env, explore, state.cursor, env_params, collect_key, config.num_steps)
-        batch = make_batch(path, params, network, hparams)
+        cursor, path = rollout.collect(
+            env, partial(explore, state), state.cursor, env_params, collect_key, config.num_steps
+        )
+        path, observations, returns = observe(path, state, hparams.discount)
+        batch = make_batch(path, state.fit.params, network, hparams)
         optimizer = config.optimizer(hparams.learning_rate)
 
         def step(fitted, minibatch):
             if config.normalize_advantages:
                 minibatch = minibatch._replace(advantage=standardize(minibatch.advantage))
-            return fit.step(
-                optimizer, loss, fitted, network, head, minibatch, hparams, max_grad_norm=hparams.max_grad_norm
-            )
+            arguments = network, head, minibatch, hparams
+            return fit.step(optimizer, loss, fitted, *arguments, max_grad_norm=hparams.max_grad_norm)
 
         fitted, metrics = fit.epochs(epochs_key, step, state.fit, batch, config.num_epochs, config.num_minibatches)
-        return State(fitted, cursor), {**metrics, "return": cursor.last_return.mean()}
+        return State(fitted, cursor, observations, returns), {**metrics, "return": cursor.last_return.mean()}
 
     def evaluate(key, state, hparams, env_params):
         def policy(key, obs):
