@@ -79,7 +79,7 @@ def test_scale():
 
 @pytest.mark.parametrize(("levels", "values"), [(256, [0, 1, 100, 254, 255]), (17, [0, 1, 8, 16]), (2, [0, 1])])
 def test_binarize_has_the_chance_of_the_brightness(levels, values):
-    count = 400_001  # odd, so that the last random word is half used
+    count = 400_000
     x = jnp.uint8(values)[:, None] * jnp.ones((1, count), jnp.uint8)
     drawn = np.asarray(data.binarize(random.key(0), x, levels))
     assert set(np.unique(drawn)) <= {0.0, 1.0} and drawn.dtype == np.float32
@@ -88,9 +88,21 @@ def test_binarize_has_the_chance_of_the_brightness(levels, values):
             assert (row == (value > 0)).all()  # black and white never change
         else:
             assert stats.binomtest(int(row.sum()), count, value / (levels - 1)).pvalue > 1e-4
-    if levels == 256:
-        assert abs(np.corrcoef(drawn[2, 0:-1:2], drawn[2, 1::2])[0, 1]) < 0.01  # the two halves of one word
-        assert (drawn[2] != np.asarray(data.binarize(random.key(1), x, levels))[2]).any()
+
+
+def test_binarize_draws_pixels_independently():
+    """Neighbours within an image, one pixel in many images of one key, and one pixel under many keys."""
+    x = jnp.full((1000, 784), 128, jnp.uint8)
+    drawn = np.asarray(data.binarize(random.key(0), x, 256))
+    many = np.asarray(jax.vmap(lambda key: data.binarize(key, x[0], 256))(random.split(random.key(1), 1000)))
+    for images in (drawn, many):
+        for lag in (1, 2, 28, 29, 256):
+            assert abs(np.corrcoef(images[:, :-lag].ravel(), images[:, lag:].ravel())[0, 1]) < 4.5 / 784_000**0.5
+            assert abs(np.corrcoef(images[:-lag].ravel(), images[lag:].ravel())[0, 1]) < 4.5 / 500_000**0.5
+        sums = np.square((images.sum(0) - 1000 * 128 / 255) / np.sqrt(1000 * 0.25))  # of each pixel
+        assert 1e-4 < stats.chi2.cdf(sums.sum(), 784) < 1 - 1e-4
+        sums = np.square((images.sum(1) - 784 * 128 / 255) / np.sqrt(784 * 0.25))  # of each image
+        assert 1e-4 < stats.chi2.cdf(sums.sum(), 1000) < 1 - 1e-4
 
 
 def test_binarize_real_numbers():

@@ -17,8 +17,8 @@ NUM_ROUNDS = 8
 SMALLEST = 64  # below this size a few digits are too few to mix well, and sorting costs nothing
 
 
-def _mix(x: Array) -> Array:
-    """[B] uint32 -> [B] uint32, every output bit depending on every input bit (MurmurHash3's finaliser)."""
+def mix(x: Array) -> Array:
+    """[...] uint32 -> [...] uint32, one to one, every bit depending on every other (MurmurHash3's finaliser)."""
     x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
     x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
     return x ^ (x >> 16)
@@ -50,8 +50,8 @@ def elements(key: Array, places: Array, size: int) -> Array:
     def bijection(index: Array) -> Array:
         left, right = index // right_radix, index % right_radix
         for round_key in round_keys.reshape(-1, 2):
-            left = _rotate(left, _mix(right ^ round_key[0]), left_radix)
-            right = _rotate(right, _mix(left ^ round_key[1]), right_radix)
+            left = _rotate(left, mix(right ^ round_key[0]), left_radix)
+            right = _rotate(right, mix(left ^ round_key[1]), right_radix)
         return left * right_radix + right
 
     index = bijection(places.astype(jnp.uint32))
