@@ -6,6 +6,8 @@ import sys
 from experiments.cli import main
 
 if __name__ == "__main__":
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # terminals that know ASCII alone
     try:
         code = main()
     except KeyboardInterrupt:

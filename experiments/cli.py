@@ -2,7 +2,9 @@
 
 import dataclasses
 import os
+import platform
 import sys
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
@@ -83,7 +85,18 @@ def cache_programs() -> None:
     """Keep compiled programs in the user's cache folder, unless the user named another or wants none."""
     if jax.config.values["jax_compilation_cache_dir"] is None:
         home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        jax.config.update("jax_compilation_cache_dir", str(Path(home) / "jaxrl" / "programs"))
+        # What was compiled for one processor may crash another that shares the home folder.
+        jax.config.update("jax_compilation_cache_dir", str(Path(home) / "jaxrl" / f"programs-{_processor():08x}"))
+
+
+def _processor() -> int:
+    """A number for this machine's instruction set."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    flags = next((line for line in lines if line.startswith(("flags", "Features"))), platform.processor())
+    return zlib.crc32(f"{platform.machine()} {flags}".encode())
 
 
 def train(words: list[str]) -> int:

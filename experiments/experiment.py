@@ -116,7 +116,8 @@ def check_numbers(source: Any, name: str) -> None:
         ValueError: NaN in `source`, with the array that holds it.
     """
     for path, leaf in jax.tree.leaves_with_path(source):
-        if jnp.issubdtype(leaf.dtype, jnp.floating) and bool(jnp.isnan(leaf).any()):
+        leaf = jnp.asarray(leaf)
+        if jnp.issubdtype(leaf.dtype, jnp.floating) and jnp.isnan(leaf).any():
             raise ValueError(
                 f"{name}: {jax.tree_util.keystr(path, simple=True)} holds NaN; mend or remove those values."
             )

@@ -55,8 +55,8 @@ def parse(words: Sequence[str], default: T, prog: str, description: str) -> T:
 
 def _one_line(box: str) -> str:
     """What tyro's boxed message says."""
-    lines = [line.strip(BOX + " ") for line in box.splitlines() if not re.fullmatch(rf"[\s{BOX}]*", line)]
-    text = " ".join(lines[1:] or lines)
+    lines = [line.strip(BOX + " ") for line in box.splitlines() if line.strip(BOX + "- ")]
+    text = " ".join(lines[1:])  # without its title
     if not text.startswith("Unrecognized"):
         return re.sub(r"\s+(Argument helptext|For full helptext|Full helptext).*", "", text)
     said, _, suggested = text.partition("Perhaps you meant:")

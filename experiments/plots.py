@@ -71,13 +71,15 @@ def examples(restored: Restored) -> list[Path]:
         return []
     state = jax.tree.map(lambda leaf: leaf[0], runs.state)
     sample_key, reconstruct_key = random.split(random.key(0))
-    _image(_tiles(program.learner.sample(sample_key, state, 64), 8), path / "samples.png", "Samples")
+    drawn = jax.jit(program.learner.sample, static_argnums=2)(sample_key, state, 64)
+    _image(_tiles(drawn, 8), path / "samples.png", "Samples")
     if getattr(program.learner, "reconstruct", None) is None:
         return [path / "samples.png"]
     from generative import data
 
     x = program.source.test.x[:32]
-    pairs = np.stack([data.scale(x, program.given.levels), program.learner.reconstruct(reconstruct_key, state, x)], 1)
+    made = jax.jit(program.learner.reconstruct)(reconstruct_key, state, x)
+    pairs = np.stack([data.scale(x, program.given.levels), made], 1)
     title = "Test images, each with its reconstruction on the right"
     _image(_tiles(pairs.reshape(-1, *shape), 8), path / "reconstructions.png", title)
     return [path / "samples.png", path / "reconstructions.png"]

@@ -73,7 +73,7 @@ def text(report: dict[str, Any], experiment: Experiment, path: Path, pictures: l
     if diverged:
         names = ", ".join(map(str, diverged))
         lines.append(
-            f"diverged  {len(diverged)} of {seeds} seeds (seed {names}), counted in the score as measured, "
+            f"warning   {len(diverged)} of {seeds} seeds diverged (seed {names}), counted in the score as measured, "
             "and as the worst possible where that is no number"
         )
     lines += [
