@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 from jax import Array, lax
 from jax import numpy as jnp
 
+from jaxrl.rollout import Transition
+
 # The largest count in steps of one that float32 can hold. From there on the statistics are a moving average over
 # about this many samples: a single new one still moves them, and a billion change nothing about their precision.
 MAX_COUNT = 2.0**24
@@ -81,3 +83,36 @@ def update_returns(returns: Returns, reward: Array, done: Array, discount: Any) 
 def scale_rewards(returns: Returns, reward: Array, clip: float = 10.0) -> Array:
     """Rewards [...] over the standard deviation of the returns, within +-`clip`; their mean is left alone."""
     return jnp.clip(reward * lax.rsqrt(returns.statistics.var + EPSILON), -clip, clip)
+
+
+class Normalizer(NamedTuple):
+    """What a learner normalises by. A field is None where the learner is told not to."""
+
+    observations: Statistics | None
+    returns: Returns | None  # its rewards are divided by their standard deviation
+
+
+def start(obs_shape: tuple[int, ...], num_envs: int, *, observations: bool, rewards: bool) -> Normalizer:
+    """A normaliser before the first path of N environments."""
+    return Normalizer(init(obs_shape) if observations else None, init_returns(num_envs) if rewards else None)
+
+
+def see(normalizer: Normalizer, obs: Array) -> Array:
+    """Observations [..., *obs_shape] as a network reads them."""
+    return obs if normalizer.observations is None else normalize(normalizer.observations, obs)
+
+
+def learn_from(normalizer: Normalizer, path: Transition, discount: Any) -> tuple[Transition, Normalizer]:
+    """A path [T, N, ...] as a network learns from it, and the normaliser after it.
+
+    The observations are normalised as they were while acting, so that the same network gives the same outputs
+    for them again; only the next path sees the new statistics. Rewards are scaled by statistics that include them.
+    """
+    observations, returns = normalizer
+    seen = path._replace(obs=see(normalizer, path.obs), next_obs=see(normalizer, path.next_obs))
+    if observations is not None:
+        observations = update(observations, path.obs)
+    if returns is not None:
+        returns = update_returns(returns, path.reward, path.terminated | path.truncated, discount)
+        seen = seen._replace(reward=scale_rewards(returns, path.reward))
+    return seen, Normalizer(observations, returns)

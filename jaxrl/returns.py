@@ -37,3 +37,8 @@ def generalized_advantage(
 def explained_variance(prediction: Array, target: Array) -> Array:
     """[] share of the variance of `target` that `prediction` explains: 1 perfect, 0 no better than the mean."""
     return 1.0 - jnp.var(target - prediction) / jnp.maximum(jnp.var(target), jnp.finfo(target.dtype).tiny)
+
+
+def standardize(x: Array) -> Array:
+    """`x` [B] moved to mean 0 and scaled to variance 1; zeros if it does not vary."""
+    return (x - x.mean()) / (x.std() + 1e-8)

@@ -11,10 +11,9 @@ import jax
 from jax import Array, random
 from jax import numpy as jnp
 
-from jaxrl import normalize, policies, rollout
+from jaxrl import normalize, policies, returns, rollout
 from jaxrl.core import checks, fit, networks
-from jaxrl.envs import Env
-from jaxrl.returns import generalized_advantage
+from jaxrl.envs import Env, Spec
 
 
 @dataclass(frozen=True)
@@ -58,8 +57,7 @@ class State(NamedTuple):
 
     fit: fit.Fit
     cursor: rollout.Cursor  # N unfinished episodes
-    observations: normalize.Statistics | None  # what observations are normalised by, if they are
-    returns: normalize.Returns | None  # what rewards are scaled by, if they are
+    normalizer: normalize.Normalizer  # of observations and rewards
 
 
 class Batch(NamedTuple):
@@ -71,11 +69,6 @@ class Batch(NamedTuple):
     value: Array  # of the observation when it was collected
     advantage: Array
     target: Array  # the value to regress on
-
-
-def standardize(x: Array) -> Array:
-    """`x` [B] moved to mean 0 and scaled to variance 1; zeros if it does not vary."""
-    return (x - x.mean()) / (x.std() + 1e-8)
 
 
 def clipped_surrogate(log_ratio: Array, advantage: Array, clip: Array) -> Array:
@@ -110,33 +103,11 @@ def loss(
     }
 
 
-def see(statistics: normalize.Statistics | None, obs: Array) -> Array:
-    """Observations as the network reads them."""
-    return obs if statistics is None else normalize.normalize(statistics, obs)
-
-
-def observe(
-    path: rollout.Transition, state: State, discount: Array
-) -> tuple[rollout.Transition, normalize.Statistics | None, normalize.Returns | None]:
-    """A path [T, N, ...] as learning sees it, and the statistics after it.
-
-    Its observations are normalised as they were when acting, so that the first ratios are exactly 1.
-    """
-    observations, returns = state.observations, state.returns
-    seen = path._replace(obs=see(observations, path.obs), next_obs=see(observations, path.next_obs))
-    if observations is not None:
-        observations = normalize.update(observations, path.obs)
-    if returns is not None:
-        returns = normalize.update_returns(returns, path.reward, path.terminated | path.truncated, discount)
-        seen = seen._replace(reward=normalize.scale_rewards(returns, path.reward))
-    return seen, observations, returns
-
-
 def make_batch(path: rollout.Transition, params: Any, network: networks.Network, hparams: Hyperparams) -> Batch:
-    """Path [T, N, ...], as the network reads it, to batch [B, ...] with generalised advantages."""
+    """Normalised path [T, N, ...] to batch [B, ...] with generalised advantages."""
     _, value = network.apply(params, path.obs)
     _, next_value = network.apply(params, path.next_obs)
-    advantage = generalized_advantage(
+    advantage = returns.generalized_advantage(
         path.reward, value, next_value, path.terminated, path.truncated, hparams.discount, hparams.gae_lambda
     )
     action, log_prob = path.extra
@@ -144,8 +115,8 @@ def make_batch(path: rollout.Transition, params: Any, network: networks.Network,
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), batch)
 
 
-def check(config: Config) -> None:
-    """Refuse sizes that cannot work."""
+def check(spec: Spec, config: Config) -> None:
+    """Refuse what cannot work."""
     checks.at_least_one(
         num_envs=config.num_envs,
         num_steps=config.num_steps,
@@ -159,30 +130,33 @@ def check(config: Config) -> None:
             f"dropout={config.network.dropout} would compare the policy that acted with another random network: "
             "PPO needs dropout=0."
         )
+    if config.normalize_observations and spec.num_obs is not None:
+        raise ValueError(
+            f"{spec.name} shows one of {spec.num_obs} discrete observations, which have no mean: "
+            "use normalize_observations=False."
+        )
 
 
 def make(env: Env, config: Config, network: networks.Network | None = None) -> rollout.Agent:
     """A PPO agent; `network` replaces the one of `config` (see `policies.actor_critic` for its outputs).
 
     Raises:
-        ValueError: sizes that cannot work.
+        ValueError: sizes that do not fit, dropout, or a network that does not suit the observations.
     """
-    check(config)
+    check(env.spec, config)
     head = policies.head(env.spec.action, config.distribution)
     if network is None:
         network = policies.actor_critic(env.spec, head, config.network, shared=config.shared_torso)
 
     def init(key, hparams, env_params):
         network_key, env_key = random.split(key)
-        return State(
-            fit=fit.start(config.optimizer, network.init(network_key)),
-            cursor=rollout.start(env, env_key, config.num_envs, env_params),
-            observations=normalize.init(env.spec.obs_shape) if config.normalize_observations else None,
-            returns=normalize.init_returns(config.num_envs) if config.normalize_rewards else None,
-        )
+        fitted = fit.start(config.optimizer, network.init(network_key))
+        cursor = rollout.start(env, env_key, config.num_envs, env_params)
+        which = {"observations": config.normalize_observations, "rewards": config.normalize_rewards}
+        return State(fitted, cursor, normalize.start(env.spec.obs_shape, config.num_envs, **which))
 
     def policy(state, obs):
-        outputs, _ = network.apply(state.fit.params, see(state.observations, obs))
+        outputs, _ = network.apply(state.fit.params, normalize.see(state.normalizer, obs))
         return head.distribution(*outputs)
 
     def act(key, state, obs, greedy=False):
@@ -199,18 +173,18 @@ def make(env: Env, config: Config, network: networks.Network | None = None) -> r
         cursor, path = rollout.collect(
             env, partial(explore, state), state.cursor, env_params, collect_key, config.num_steps
         )
-        path, observations, returns = observe(path, state, hparams.discount)
+        path, normalizer = normalize.learn_from(state.normalizer, path, hparams.discount)
         batch = make_batch(path, state.fit.params, network, hparams)
         optimizer = config.optimizer(hparams.learning_rate)
 
         def step(fitted, minibatch):
             if config.normalize_advantages:
-                minibatch = minibatch._replace(advantage=standardize(minibatch.advantage))
+                minibatch = minibatch._replace(advantage=returns.standardize(minibatch.advantage))
             arguments = network, head, minibatch, hparams
             return fit.step(optimizer, loss, fitted, *arguments, max_grad_norm=hparams.max_grad_norm)
 
         fitted, metrics = fit.epochs(epochs_key, step, state.fit, batch, config.num_epochs, config.num_minibatches)
-        return State(fitted, cursor, observations, returns), {**metrics, "return": cursor.last_return.mean()}
+        return State(fitted, cursor, normalizer), {**metrics, "return": cursor.last_return.mean()}
 
     def evaluate(key, state, hparams, env_params):
         def policy(key, obs):
