@@ -42,7 +42,7 @@ def endless() -> tuple[Env, Params]:
 
 
 def far_start() -> tuple[Env, Params]:
-    """Never ends, cut after 3 steps. The first step, from observation [1, 0], costs 10; all later ones, from [0, 1], give 1.
+    """Never ends, cut after 3 steps. The first step, from [1, 0], costs 10; later ones, from [0, 1], pay 1.
 
     Values 1 / (1 - g) at [0, 1], and g / (1 - g) - 10 at [1, 0]. A learner that takes the observation after the restart
     for the successor mixes the second into the first on every other of its transitions there.
@@ -134,7 +134,7 @@ def memory(length: int = 3) -> tuple[Env, Params]:
 
 
 def aim() -> tuple[Env, ContinuousParams]:
-    """One step, two action dimensions with bounds [-1, 3] and [0, 0.5]. Reward minus the squared distance to the target.
+    """One step, two actions bounded by [-1, 3] and [0, 0.5]. Reward: minus the squared distance to the target.
 
     The target is `env_params.target`, (2, 0.1) to begin with: the best action, of value 0. The action is not clipped
     here, so that one outside its bounds shows. A learner that forgets the centre or the width of the bounds
