@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 
-from experiments import evaluation, experiment, folder, options, presets, registry, training
+from experiments import evaluation, experiment, folder, options, presets, registry, sources, training
 from experiments.experiment import FLAT, Experiment
 
 HELP = """usage: python -m experiments COMMAND ...
@@ -24,8 +24,9 @@ HELP = """usage: python -m experiments COMMAND ...
   list                        learners, environments, data sets and presets
 
 `train ALGORITHM --help` shows every option of an algorithm, and so does COMMAND --help for the others.
-The environment variable JAXRL_DEBUG=1 shows where in the code an error arose. Compiled programs are kept in the user's
-cache folder, JAX_COMPILATION_CACHE_DIR names another and JAX_ENABLE_COMPILATION_CACHE=0 keeps none.
+Environment variables: JAXRL_DEBUG=1 shows where in the code an error arose; JAX_PLATFORMS=cpu chooses a device.
+Compiled programs are kept in the user's cache folder; JAX_COMPILATION_CACHE_DIR names another, and
+JAX_ENABLE_COMPILATION_CACHE=0 keeps none.
 """
 
 
@@ -151,6 +152,7 @@ def evaluate(words: list[str]) -> int:
         words, default, "python -m experiments evaluate RUN", "Evaluate the last state of a run."
     )
     restored = evaluation.restore(path, **vars(asked.config))
+    print(evaluation.heading(restored))
     print(evaluation.table(restored, evaluation.evaluate(restored, asked.seed)))
     return 0
 
@@ -169,7 +171,8 @@ def plot(words: list[str]) -> int:
     target = Path(asked.out or found[0] / "curve.png")
     plots.curves(found, target)
     print(target)
-    if len(found) == 1:
+    is_model = isinstance(folder.open_run(found[0])[2].source, sources.Data)
+    if len(found) == 1 and is_model and (found[0] / folder.CHECKPOINTS).exists():
         for picture in plots.examples(evaluation.restore(found[0])):
             print(picture)
     return 0

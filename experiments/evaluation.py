@@ -52,6 +52,14 @@ def evaluate(restored: Restored, seed: int = 0) -> dict[str, np.ndarray]:
     return jax.device_get(jax.jit(jax.vmap(one))(keys, runs))
 
 
+def heading(restored: Restored) -> str:
+    """What is evaluated."""
+    _, experiment, program, runs = restored
+    update = int(runs.step[0])
+    steps = f"{update * program.steps_per_update:,} {experiment.source.unit}"
+    return f"{experiment} at update {update:,} of {program.num_updates:,}, {steps}"
+
+
 def table(restored: Restored, metrics: dict[str, np.ndarray]) -> str:
     """One line per seed, then interquartile means and their 95 % intervals."""
     learner = registry.get(restored.experiment.algorithm)

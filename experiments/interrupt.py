@@ -9,7 +9,7 @@ from typing import Any
 
 
 class Interrupt:
-    """While entered, the first SIGINT or SIGTERM only sets `number`; a second one stops the process at once."""
+    """While entered, the first SIGINT or SIGTERM only sets `number`; a second one does what it did before."""
 
     number: int | None = None
 
@@ -21,13 +21,15 @@ class Interrupt:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._restore()
+
+    def _restore(self) -> None:
         for number, handler in self.before.items():
             signal.signal(number, handler)
 
     def _first(self, number: int, _: FrameType | None) -> None:
         self.number = number
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        self._restore()
         # Not print: the signal may have come in the middle of one.
         os.write(2, b"\nStopping after the updates in progress, then saving. Once more: stop at once, unsaved.\n")
 

@@ -94,9 +94,7 @@ def resume(
 
 
 def _compile(function: Any, first: Any, program: Program) -> Any:
-    lowered = function.lower(first, program.hparams, program.source)
-    with Background() as background:  # so that Ctrl-C is heard
-        return background(lowered.compile)
+    return function.lower(first, program.hparams, program.source).compile()
 
 
 def _loop(

@@ -254,6 +254,7 @@ def test_signal_saves_and_says_how_to_resume(whole, number, code, monkeypatch, c
     assert "python -m experiments resume stopped" in capsys.readouterr().out
     assert len(folder.read_metrics(Path("stopped"))) == 4 * 3
     assert cli.main(["resume", "stopped"]) == 0
+    assert "Continuing stopped at update 8." in capsys.readouterr().out
     assert_same_run(whole, "stopped")
 
 
@@ -447,10 +448,11 @@ def test_evaluate_and_plot(finished, capsys):
     capsys.readouterr()
     assert cli.main("evaluate run".split()) == 0
     first = capsys.readouterr().out.splitlines()
+    assert first.pop(0) == "toy on CartPole-v1 at update 20 of 20, 80 environment steps"
     assert first[0].split() == ["seed", "eval/return"] and len(first) == 1 + 3 + 2
     assert cli.main("evaluate run --eval-scale 10".split()) == 0
     tenth = capsys.readouterr().out.splitlines()
-    assert float(tenth[1].split()[1]) == pytest.approx(10 * float(first[1].split()[1]), rel=1e-3)
+    assert float(tenth[2].split()[1]) == pytest.approx(10 * float(first[1].split()[1]), rel=1e-3)
     assert cli.main("plot run other --out both.png".split()) == 0
     assert Path("both.png").read_bytes()[:4] == b"\x89PNG"
 
