@@ -35,7 +35,7 @@ class SquashedGaussian(distrax.Transformed):
     and is finite at the bounds, where float32 rounds tanh to one.
     """
 
-    def __init__(self, mean: Array, std: Array, center: Array, half_width: Array) -> None:
+    def __init__(self, mean: Array, std: Array, center: Array | np.ndarray, half_width: Array | np.ndarray) -> None:
         self._gaussian = distrax.MultivariateNormalDiag(mean, std)
         self._center, self._half_width = center, half_width
         squash = distrax.Chain([distrax.ScalarAffine(center, half_width), distrax.Tanh()])

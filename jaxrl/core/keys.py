@@ -51,7 +51,7 @@ def _random_bits(key: Array, bit_width: int, shape: tuple[int, ...]) -> Array:
     return (high ^ low).astype(jnp.dtype(f"uint{bit_width}"))
 
 
-def _fold_in(key: Array, data: Array) -> Array:
+def _fold_in(key: Array, data: int | Array) -> Array:
     return jnp.stack(threefry(key, *_seed(jnp.asarray(data))))
 
 

@@ -105,7 +105,7 @@ class _Stack(nn.Module):
         activation = getattr(jax.nn, spec.activation) if spec.activation != "tanh" else jnp.tanh
         kernel_init = orthogonal(math.sqrt(2))
         dtype = jnp.dtype(spec.dtype)
-        common = {"kernel_init": kernel_init, "dtype": dtype}
+        common: dict[str, Any] = {"kernel_init": kernel_init, "dtype": dtype}
 
         def hidden_layer(layer: nn.Module, x: Array) -> Array:
             y = layer(x)
@@ -151,7 +151,7 @@ def build(
     def init(key: Array) -> Any:
         return module.init(key, prepare(jnp.zeros(in_shape if flat else (1, *in_shape))))["params"]
 
-    def apply(params: Any, inputs: Array, key: Array | None = None) -> Array:
+    def apply(params: Any, inputs: Array, key: Array | None = None) -> Any:
         rngs = None if key is None else {"dropout": key}
         return module.apply({"params": params}, prepare(inputs), key is not None, rngs=rngs)
 
