@@ -191,17 +191,12 @@ def _lock(file: Any, folder: Path) -> None:
 
 def rows(metrics: dict[str, np.ndarray], update: int, step: int, first_seed: int) -> list[dict[str, Any]]:
     """Metrics with leaves [S] of one evaluation as S rows, numbers as short as their float32 allows."""
-
-    def number(value: Any) -> float | None:
-        value = float(str(value))
-        return value if math.isfinite(value) else None
-
     return [
         {
             "update": update,
             "step": step,
             "seed": first_seed + lane,
-            **{name: number(leaf[lane]) for name, leaf in metrics.items()},
+            **{name: float(str(leaf[lane])) for name, leaf in metrics.items()},
         }
         for lane in range(len(metrics["diverged"]))
     ]

@@ -27,5 +27,5 @@ class Writer:
             writer = self.writers[row["seed"]]
             for name, value in row.items():
                 if name not in ("seed", "step"):
-                    writer.add_scalar(name, float("nan") if value is None else value, row["step"])
+                    writer.add_scalar(name, value, row["step"])
             writer.flush()
