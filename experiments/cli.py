@@ -22,6 +22,7 @@ HELP = """usage: python -m experiments COMMAND ...
   evaluate RUN [OPTIONS]      evaluate the last state of a run, more closely than in training
   plot RUN [RUN ...]          draw learning curves, and what a generative model makes
   list                        learners, environments, data sets and presets
+  bench                       steps per second against the ceiling of acting without learning
 
 `train ALGORITHM --help` shows every option of an algorithm, and so does COMMAND --help for the others.
 Environment variables: JAXRL_DEBUG=1 shows where in the code an error arose; JAX_PLATFORMS=cpu chooses a device.
@@ -56,10 +57,19 @@ class Plot:
     out: str | None = None  # picture to write; curve.png in the run's folder if not given
 
 
+@dataclass(frozen=True)
+class Bench:
+    """Options of `bench`."""
+
+    rounds: int = 5  # medians are over these
+    steps: int = 2**19  # environment steps per round and case, about
+    out: str | None = None  # JSON file to write
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line. Returns the exit code: 0 done, 2 bad input, 128 + signal if stopped and saved."""
     words = list(sys.argv[1:] if argv is None else argv)
-    commands = {"train": train, "resume": resume, "evaluate": evaluate, "plot": plot, "list": show}
+    commands = {"train": train, "resume": resume, "evaluate": evaluate, "plot": plot, "list": show, "bench": bench}
     if not words or words[0] in ("-h", "--help", "help"):
         print(HELP, end="")
         return 0 if words else 2
@@ -193,6 +203,17 @@ def show(words: list[str]) -> int:
         print(f"  {name:28}{preset.algorithm} on {preset.source}, {preset.steps:,} {preset.source.unit}")
     print("\nEnvironments (--env)\n  " + "\n  ".join(envs.names()))
     print("\nData sets (--data)\n  " + "\n  ".join(data.names()))
+    return 0
+
+
+def bench(words: list[str]) -> int:
+    """Measure, print, and store if asked to."""
+    from experiments import bench as benchmark  # imports algorithms
+
+    asked = options.parse(words, Bench(), "python -m experiments bench", "Speed against its ceiling.")
+    result = benchmark.run(asked.rounds, asked.steps)
+    if asked.out is not None:
+        folder.write_json(Path(asked.out), result)
     return 0
 
 
