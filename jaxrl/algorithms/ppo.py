@@ -30,7 +30,7 @@ class Config:
     normalize_advantages: bool = True  # to mean 0 and variance 1 in each minibatch
     normalize_observations: bool = False  # by running statistics, to mean 0 and variance 1
     normalize_rewards: bool = False  # by the running standard deviation of discounted returns
-    optimizer: fit.OptimizerFactory = fit.Optimizer(epsilon=1e-5)
+    optimizer: fit.OptimizerFactory = fit.Optimizer(epsilon=1e-5)  # from a learning rate to a transformation
     eval_episodes: int = 16  # per evaluation
     eval_greedy: bool = False  # evaluate the likeliest actions instead of sampled ones
 
@@ -42,8 +42,8 @@ class Config:
 class Hyperparams(NamedTuple):
     """Traced numbers: any of them may carry a vmap axis or be a schedule."""
 
-    learning_rate: Any = 5e-4
-    discount: Any = 0.99
+    learning_rate: Any = 5e-4  # of the optimiser
+    discount: Any = 0.99  # weight of a reward one step later
     gae_lambda: Any = 0.95  # 0 one-step advantages, 1 Monte Carlo
     clip: Any = 0.2  # bound on the change of a probability ratio
     value_clip: Any = jnp.inf  # bound on the change of a value estimate

@@ -6,7 +6,7 @@ arrays), so that any leaf of either may carry a `vmap` axis. Nothing here is jit
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 from jax import Array, lax, random
@@ -25,6 +25,17 @@ class Learner(NamedTuple):
     evaluate: Callable[..., Any]  # (key, state, hparams, source) -> metrics
 
 
+class Trainable(Protocol):
+    """Whatever has a learner's three functions, such as an agent that can also act."""
+
+    @property
+    def init(self) -> Callable[..., Any]: ...
+    @property
+    def update(self) -> Callable[..., Any]: ...
+    @property
+    def evaluate(self) -> Callable[..., Any]: ...
+
+
 class Run(NamedTuple):
     """Everything needed to continue a run, bit for bit. Arrays only: it can be vmapped, donated, saved."""
 
@@ -41,7 +52,7 @@ def strong(leaf: Any) -> Array:
     return leaf if is_key else lax.convert_element_type(leaf, leaf.dtype)
 
 
-def start(learner: Learner, key: Array, hparams: Any, source: Any, num_updates: int) -> Run:
+def start(learner: Trainable, key: Array, hparams: Any, source: Any, num_updates: int) -> Run:
     """A run of `num_updates` updates before its first."""
     init_key, _, _ = random.split(keys.unrolled(key), 3)
     hparams = schedule.at(hparams, jnp.float32(0))
@@ -49,7 +60,7 @@ def start(learner: Learner, key: Array, hparams: Any, source: Any, num_updates: 
     return jax.tree.map(strong, Run(key, jnp.int32(0), jnp.int32(num_updates), state))
 
 
-def chunk(learner: Learner, length: int, run: Run, hparams: Any, source: Any) -> tuple[Run, Metrics]:
+def chunk(learner: Trainable, length: int, run: Run, hparams: Any, source: Any) -> tuple[Run, Metrics]:
     """Advance `run` by `length` updates, then evaluate once.
 
     Returns the run and its metrics: training metrics averaged over the chunk, the learner's evaluation, and
@@ -82,11 +93,13 @@ def any_nan(tree: Any) -> Array:
 
 
 def train(
-    learner: Learner, key: Array, hparams: Any, source: Any, *, num_updates: int, eval_every: int
+    learner: Trainable, key: Array, hparams: Any, source: Any, *, num_updates: int, eval_every: int
 ) -> tuple[Run, Metrics]:
     """A whole run in one program.
 
-    Returns the final run and its metrics, leaves [num_updates // eval_every].
+    Returns the final run and its metrics, leaves [num_updates // eval_every]. Bit-equal to a host loop over `chunk`
+    if `hparams` and `source` are arguments of the jitted function in both; numbers that it closes over are folded
+    into the program and may round differently.
 
     Raises:
         ValueError: `num_updates` is not a positive multiple of `eval_every`.
