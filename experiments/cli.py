@@ -14,6 +14,7 @@ import jax
 
 from experiments import evaluation, experiment, folder, options, presets, registry, sources, training
 from experiments.experiment import FLAT, Experiment
+from jaxrl.core import checks
 
 HELP = """usage: python -m experiments COMMAND ...
 
@@ -75,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0 if words else 2
     try:
         if words[0] not in commands:
-            raise ValueError(registry.unknown("command", words[0], commands))
+            raise ValueError(checks.unknown("command", words[0], commands))
         cache_programs()
         return commands[words[0]](words[1:])
     except SystemExit as stop:  # help was shown

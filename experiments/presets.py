@@ -5,6 +5,7 @@ from typing import Any
 
 from experiments import registry, sources
 from experiments.experiment import Experiment
+from jaxrl.core import checks
 from jaxrl.core.networks import CNN, MLP
 from jaxrl.core.schedule import Linear
 
@@ -118,5 +119,5 @@ def get(name: str) -> Experiment:
         ValueError: unknown name, with the nearest known ones.
     """
     if name not in PRESETS:
-        raise ValueError(registry.unknown("preset", name, PRESETS))
+        raise ValueError(checks.unknown("preset", name, PRESETS))
     return PRESETS[name].experiment()

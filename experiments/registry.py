@@ -1,16 +1,15 @@
 """Every learner by name. A new algorithm or model is one line here."""
 
 import ast
-import difflib
 import importlib
 import importlib.util
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from experiments import sources
+from jaxrl.core import checks
 
 
 @dataclass(frozen=True)
@@ -57,13 +56,5 @@ def get(name: str) -> Learner:
         ValueError: unknown name, with the nearest known ones.
     """
     if name not in LEARNERS:
-        raise ValueError(unknown("algorithm", name, LEARNERS))
+        raise ValueError(checks.unknown("algorithm", name, LEARNERS))
     return LEARNERS[name]
-
-
-def unknown(what: str, name: str, known: Iterable[str]) -> str:
-    """The message for a `name` that is not among the `known` ones."""
-    by_lower = {candidate.lower(): candidate for candidate in known}
-    near = difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.4)
-    hint = " or ".join(by_lower[match] for match in near) or f"one of {', '.join(by_lower.values())}"
-    return f"Unknown {what} {name!r}: did you mean {hint}?"

@@ -6,7 +6,6 @@ JAXRL_DATA names; without either, MNIST is downloaded once into the user's cache
 Axes: N examples, B batch, H height, W width, C channels.
 """
 
-import difflib
 import gzip
 import math
 import os
@@ -22,7 +21,7 @@ import numpy as np
 from jax import Array, lax, random
 from jax import numpy as jnp
 
-from jaxrl.core import shuffle
+from jaxrl.core import checks, shuffle
 
 FOLDER_VARIABLE = "JAXRL_DATA"
 MNIST_URL = "https://ossci-datasets.s3.amazonaws.com/mnist/"
@@ -132,8 +131,7 @@ def load(name: str, folder: str | Path | None = None, *, join_valid: bool = Fals
         FileNotFoundError: no such file, with where it was looked for and how to get it.
     """
     if name not in _LOADERS:
-        near = difflib.get_close_matches(name.lower(), names(), n=3, cutoff=0.4) or names()
-        raise ValueError(f"Unknown data set {name!r}: did you mean {' or '.join(near)}?")
+        raise ValueError(checks.unknown("data set", name, names()))
     return from_arrays(name, **_LOADERS[name](folder), join_valid=join_valid)
 
 

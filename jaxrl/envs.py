@@ -6,9 +6,8 @@ once before tracing, so that the parameters themselves may carry a vmap axis: th
 """
 
 import dataclasses
-import difflib
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -18,6 +17,8 @@ from gymnax import registration
 from gymnax.environments import spaces
 from jax import Array, lax, random
 from jax import numpy as jnp
+
+from jaxrl.core import checks
 
 
 @dataclass(frozen=True)
@@ -72,13 +73,6 @@ def names() -> list[str]:
     return sorted(registration.registered_envs)
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """What to say after an unknown `name`: the nearest of the `known`, or all of them."""
-    by_lower = {each.lower(): each for each in known}
-    near = difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.4)
-    return f"did you mean {' or '.join(by_lower[each] for each in near)}?" if near else f"use {', '.join(known)}."
-
-
 def make(name: Any, **kwargs: Any) -> tuple[Env, Any]:
     """An environment and its default parameters.
 
@@ -107,7 +101,7 @@ def make(name: Any, **kwargs: Any) -> tuple[Env, Any]:
 
         return envs_brax.make(name.removeprefix("brax/"), **kwargs)
     if name not in registration.registered_envs:
-        raise ValueError(f"Unknown environment {name!r}: {nearest(name, names())}")
+        raise ValueError(checks.unknown("environment", name, names()))
     return _make_registered(name, kwargs)
 
 

@@ -13,7 +13,8 @@ import jax
 from jax import Array, random
 from jax import numpy as jnp
 
-from jaxrl.envs import Box, Env, Spec, auto_reset, nearest
+from jaxrl.core import checks
+from jaxrl.envs import Box, Env, Spec, auto_reset
 
 MAX_STEPS = 1000  # the time limit with which Brax's authors train and score
 
@@ -40,7 +41,7 @@ def make(name: str, max_steps_in_episode: int = MAX_STEPS, **kwargs: Any) -> tup
     except ImportError as error:
         raise ValueError(f"brax/{name} needs Brax: pip install 'jaxrl-generative[brax]' ({error}).") from error
     if name not in brax_envs._envs:
-        raise ValueError(f"Unknown Brax environment {name!r}: {nearest(name, sorted(brax_envs._envs))}")
+        raise ValueError(checks.unknown("Brax environment", name, sorted(brax_envs._envs)))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that its authors now work on another engine

@@ -1,5 +1,8 @@
 """Checks where a user's mistake enters: each message names the values and the mend."""
 
+import difflib
+from collections.abc import Iterable
+
 
 def at_least_one(**sizes: int) -> None:
     """Refuse sizes below 1.
@@ -25,3 +28,11 @@ def divides(parts: int, whole: int, parts_name: str, whole_name: str) -> None:
         raise ValueError(
             f"{parts_name}={parts} does not divide {whole_name}={whole} into equal parts: use {parts_name}={nearest}."
         )
+
+
+def unknown(what: str, name: str, known: Iterable[str]) -> str:
+    """The message for a `name` that is not among the `known` ones: the nearest of them, or all."""
+    by_lower = {each.lower(): each for each in known}
+    near = difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.4)
+    hint = " or ".join(by_lower[match] for match in near) or f"one of {', '.join(by_lower.values())}"
+    return f"Unknown {what} {name!r}: did you mean {hint}?"
