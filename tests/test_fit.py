@@ -61,6 +61,7 @@ OPTIMIZERS = {
         fit.Optimizer("adamw", epsilon=1e-6, weight_decay=0.1),
         lambda rate: optax.adamw(rate, eps=1e-6, weight_decay=0.1),
     ),
+    "radam": (fit.Optimizer("radam", epsilon=1e-4), lambda rate: optax.radam(rate, eps=1e-4)),
     "rmsprop": (fit.Optimizer("rmsprop", epsilon=1e-3), lambda rate: optax.rmsprop(rate, decay=0.99, eps=1e-3)),
     "sgd": (fit.Optimizer("sgd", momentum=0.5), lambda rate: optax.sgd(rate, momentum=0.5)),
     "any factory": (optax.lion, optax.lion),
@@ -93,7 +94,7 @@ def test_optimizers_are_optax_ones_and_their_rate_is_traced(name):
 
 
 def test_an_unknown_optimizer_is_refused():
-    with pytest.raises(ValueError, match=r"'adma'.*adam, adamw, rmsprop or sgd"):
+    with pytest.raises(ValueError, match=r"'adma'.*adam, adamw, radam, rmsprop or sgd"):
         fit.Optimizer("adma")(0.1)
 
 

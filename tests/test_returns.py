@@ -1,4 +1,4 @@
-"""Advantages against a plain loop over each episode, and against rlax. Axes: T steps, N environments."""
+"""Advantages and returns against a plain loop over each episode, and against rlax. Axes: T steps, N environments."""
 
 import jax
 import numpy as np
@@ -105,6 +105,71 @@ def test_any_batch_axes_and_traced_numbers(path):
     np.testing.assert_allclose(swept, single, rtol=1e-5, atol=1e-6)
     vector = advantage(tuple(leaf[:, 0] for leaf in path))
     np.testing.assert_allclose(vector, advantage(path)[:, 0], rtol=1e-5, atol=1e-6)
+
+
+def lambda_returns(path, discount=DISCOUNT, lambda_=LAMBDA):
+    reward, _, next_value, terminated, truncated = jax.tree.map(jnp.asarray, path)
+    return returns.lambda_returns(reward, next_value, terminated, truncated, discount, lambda_)
+
+
+def average_of_n_step_returns(path, discount, lambda_):
+    """The definition (Sutton and Barto 2018, equation 12.3): from each step to its episode's or the path's end."""
+    result = np.zeros((T, N))
+    for n in range(N):
+        reward, _, next_value, terminated, truncated = (leaf[:, n] for leaf in path)
+        for first in range(T):
+            ends = [t for t in range(first, T) if terminated[t] or truncated[t] or t == T - 1]
+            horizon = ends[0] - first + 1
+            for steps in range(1, horizon + 1):
+                last = first + steps - 1
+                rewards = sum(discount**k * reward[first + k] for k in range(steps))
+                n_step = rewards + discount**steps * (0.0 if terminated[last] else next_value[last])
+                weight = lambda_ ** (steps - 1) * (1.0 if steps == horizon else 1 - lambda_)
+                result[first, n] += weight * n_step
+    return result
+
+
+@pytest.mark.parametrize(("discount", "lambda_"), [(0.9, 0.7), (1.0, 1.0), (0.99, 0.0), (0.0, 0.5)])
+def test_lambda_returns_against_their_definition(path, discount, lambda_):
+    expected = average_of_n_step_returns(path, discount, lambda_)
+    np.testing.assert_allclose(lambda_returns(path, discount, lambda_), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_lambda_returns_against_rlax(path):
+    """Rlax knows no time limits; its values are those of the successors."""
+    reward, _, next_value, terminated, truncated = path
+    ours = lambda_returns((reward, None, next_value, terminated, np.zeros_like(truncated)))
+    discounts = (DISCOUNT * (1.0 - terminated)).astype(np.float32)
+    theirs = jax.vmap(rlax.lambda_returns, (1, 1, 1, None), 1)(
+        reward.astype(np.float32), discounts, next_value.astype(np.float32), LAMBDA
+    )
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_lambda_returns_at_0_are_the_one_step_targets(path):
+    reward, _, next_value, terminated, _ = path
+    expected = reward + DISCOUNT * next_value * ~terminated
+    np.testing.assert_allclose(lambda_returns(path, lambda_=0.0), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_lambda_returns_of_consistent_values_are_advantages_plus_values(path):
+    """Where the value of a successor is that of the next step, both recursions are one."""
+    reward, value, next_value, terminated, truncated = path
+    cut = (terminated | truncated)[:-1]
+    next_value = np.concatenate([np.where(cut, next_value[:-1], value[1:]), next_value[-1:]])
+    path = reward, value, next_value, terminated, truncated
+    np.testing.assert_allclose(lambda_returns(path), advantage(path) + value, rtol=1e-4, atol=1e-5)
+
+
+def test_lambda_returns_do_not_look_beyond_an_episode():
+    """Nor does what follows a time limit: a path of two steps of reward 1, cut, then anything at all."""
+    truncated = (np.arange(4) == 1)[:, None]
+    reward, next_value = np.ones((4, 1)), np.full((4, 1), 10.0)
+    path = reward, None, next_value, np.zeros((4, 1), bool), truncated
+    other = np.where(np.arange(4)[:, None] > 1, 100.0, 1.0) * reward, None, next_value, path[3], truncated
+    np.testing.assert_array_equal(lambda_returns(path)[:2], lambda_returns(other)[:2])
+    np.testing.assert_allclose(lambda_returns(path, 0.9, 0.7)[1], 10.0)  # 1 / (1 - 0.9) is consistent
+    np.testing.assert_allclose(lambda_returns(path, 0.9, 0.7)[0], 10.0)
 
 
 def test_explained_variance():

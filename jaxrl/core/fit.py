@@ -22,8 +22,8 @@ class Optimizer:
     Any other such function, `optax.lion` say, may stand in its place.
     """
 
-    name: Literal["adam", "adamw", "rmsprop", "sgd"] = "adam"
-    epsilon: float = 1e-8  # added to the root of the second moment: adam, adamw, rmsprop
+    name: Literal["adam", "adamw", "radam", "rmsprop", "sgd"] = "adam"
+    epsilon: float = 1e-8  # added to the root of the second moment: all but sgd
     weight_decay: float = 1e-4  # adamw alone
     momentum: float = 0.9  # sgd alone
 
@@ -33,11 +33,13 @@ class Optimizer:
                 return optax.adam(learning_rate, eps=self.epsilon)
             case "adamw":
                 return optax.adamw(learning_rate, eps=self.epsilon, weight_decay=self.weight_decay)
+            case "radam":
+                return optax.radam(learning_rate, eps=self.epsilon)
             case "rmsprop":
                 return optax.rmsprop(learning_rate, decay=0.99, eps=self.epsilon)
             case "sgd":
                 return optax.sgd(learning_rate, momentum=self.momentum)
-        raise ValueError(f"Unknown optimiser {self.name!r}: use adam, adamw, rmsprop or sgd.")
+        raise ValueError(f"Unknown optimiser {self.name!r}: use adam, adamw, radam, rmsprop or sgd.")
 
 
 class Fit(NamedTuple):
