@@ -45,6 +45,7 @@ def model(name: str, score: str = "eval/elbo", **kwargs: Any) -> Learner:
 
 LEARNERS = {
     "ppo": agent("ppo"),
+    "pqn": agent("pqn"),
     "vae": model("vae"),
 }
 
