@@ -51,7 +51,8 @@ def linear_gaussian(posterior_mean_error=0.0, posterior_variance_factor=1.0):
         encoder={
             "Dense_0": {"kernel": np.hstack([gain.T, np.zeros((6, 2))]), "bias": np.append(mean_bias, np.log(variance))}
         },
-        decoder={"Dense_0": {"kernel": WEIGHT.T, "bias": OFFSET}},
+        decoder={"Dense_0": {"kernel": WEIGHT.T, "bias": OFFSET - 1}},
+        offset=np.ones(6),
         log_scale=None,
     )
     assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, state.fit.params)
@@ -100,20 +101,18 @@ def test_kl_against_monte_carlo():
 
 
 def test_constant_predictor():
-    """A decoder that says the mean of the training images, kept from 0 and 1 by 0.001, scores 205.95 nats."""
+    """Networks that say nothing leave the mean of the training images, kept from 0 and 1 by 0.001: 205.95 nats."""
     spec, source = data.load("binarized_mnist", data_folder("binarized_mnist.npz"))
-    mean = np.clip(np.asarray(source.train.x).mean(0).ravel(), 1e-3, 1 - 1e-3)
-    logits = jnp.float32(np.log(mean) - np.log1p(-mean))
+    silent = networks.Network(lambda key: jnp.zeros(1), lambda params, x: jnp.zeros((*x.shape[:-1], 784)))
     encoder = networks.Network(lambda key: jnp.zeros(1), lambda params, x: jnp.zeros((len(x), 4)))
-    decoder = networks.Network(lambda key: jnp.zeros(1), lambda params, z: jnp.tile(logits, (*z.shape[:-1], 1)))
-    config = vae.Config(latent_size=2, eval_samples=2)
-    model = vae.make(spec, config, encoder, decoder)
+    model = vae.make(spec, vae.Config(latent_size=2, eval_samples=2), encoder, silent)
     state = model.init(random.key(0), vae.Hyperparams(), source)
     scores = model.evaluate(random.key(1), state, vae.Hyperparams(), source)
     assert scores["eval/rate"] == 0
     assert scores["eval/distortion"] == pytest.approx(205.95, abs=0.01)
     assert scores["eval/nll"] == pytest.approx(205.95, abs=0.01)
-    np.testing.assert_allclose(model.sample(random.key(2), state, 1)[0].ravel(), mean, atol=1e-5)
+    mean = np.asarray(source.train.x).mean(0)
+    np.testing.assert_allclose(model.sample(random.key(2), state, 1)[0], np.clip(mean, 0.001, 0.999), atol=1e-5)
 
 
 # Invariances
@@ -127,7 +126,7 @@ def test_doubling_the_batch_changes_nothing(digits, monkeypatch):
         networks.build(SMALL, spec.shape, 8),
         networks.build(SMALL, (4,), 64),
     )
-    params = vae.Params(nets.encoder.init(random.key(0)), nets.decoder.init(random.key(1)), None)
+    params = vae.Params(nets.encoder.init(random.key(0)), nets.decoder.init(random.key(1)), jnp.zeros(64), None)
     x = data.scale(source.train.x[:6], spec.levels)
     noise = random.normal(random.key(3), (6, 4))
     normal = random.normal  # flax calls it with other arguments, to check the shapes of parameters
@@ -280,7 +279,7 @@ def test_what_cannot_work_is_refused(changes, said):
 
 @pytest.mark.learning
 def test_digits_reach_their_bound(digits):
-    """Binarised 8x8 digits, 4 seeds: a predictor of the training mean scores 30.6 nats."""
+    """Binarised 8x8 digits, 4 seeds: a predictor of the training mean scores -26.6 nats."""
     spec, source = digits
     net = networks.MLP((200,))
     config = vae.Config(latent_size=10, encoder=net, decoder=net, binarization="dynamic")
@@ -288,7 +287,7 @@ def test_digits_reach_their_bound(digits):
     keys = random.split(random.key(0), 4)
     _, metrics = jax.jit(jax.vmap(train, (0, None, None)))(keys, vae.Hyperparams(), source)
     bounds = metrics["eval/elbo"][:, -1]
-    assert (bounds > -24).all(), bounds
+    assert (bounds > -23.9).all(), bounds
 
 
 @pytest.mark.learning

@@ -54,6 +54,7 @@ class Params(NamedTuple):
 
     encoder: Any
     decoder: Any
+    offset: Array  # [D] added to the decoder's outputs; starts at the training mean
     log_scale: Any  # [] of the Gaussian likelihood if it is learned, else None
 
 
@@ -68,7 +69,7 @@ class Networks(NamedTuple):
     """Both take `apply(params, inputs, key)`, where a key turns dropout on and None off."""
 
     encoder: networks.Network  # [B, *shape] -> [B, 2 * Z]
-    decoder: networks.Network  # [B, Z] -> [B, D]
+    decoder: networks.Network  # [B, Z] -> [B, D], relative to `offset`
 
 
 def kl_to_standard_normal(mean: Array, log_var: Array) -> Array:
@@ -80,6 +81,22 @@ def encode(model: Networks, params: Params, x: Array, key: Array | None = None) 
     """Mean and log variance [B, Z] of the approximate posterior of `x` [B, *shape]."""
     mean, log_var = jnp.split(model.encoder.apply(params.encoder, x, key), 2, axis=-1)
     return mean, log_var
+
+
+def decode(model: Networks, params: Params, latent: Array, key: Array | None = None) -> Array:
+    """Outputs [..., D] for `latent` [..., Z]: logits of a Bernoulli likelihood, means of a Gaussian one."""
+    return model.decoder.apply(params.decoder, latent, key) + params.offset
+
+
+def starting_offset(config: Config, mean: Array) -> Array:
+    """What a decoder that says nothing should add up to, given the `mean` [D] of the training examples.
+
+    Learning the mean first costs latents: most are switched off meanwhile and few come back.
+    """
+    if config.likelihood == "gaussian":
+        return mean
+    mean = jnp.clip(mean, 0.001, 0.999)  # as in the program of Burda et al.
+    return jnp.log(mean) - jnp.log1p(-mean)
 
 
 def reconstruction(config: Config, params: Params, hparams: Hyperparams, outputs: Array, x: Array) -> Array:
@@ -105,7 +122,7 @@ def bound(
     encoder_key, decoder_key = (None, None) if dropout_key is None else random.split(dropout_key)
     mean, log_var = encode(model, params, x, encoder_key)
     latent = mean + jnp.exp(0.5 * log_var) * random.normal(key, mean.shape)
-    outputs = model.decoder.apply(params.decoder, latent, decoder_key)
+    outputs = decode(model, params, latent, decoder_key)
     distortion = -reconstruction(config, params, hparams, outputs, x.reshape(outputs.shape))
     return distortion, kl_to_standard_normal(mean, log_var)
 
@@ -132,7 +149,7 @@ def log_weights(
     mean, log_var = encode(model, params, x)
     noise = random.normal(key, (count, *mean.shape))
     latent = mean + jnp.exp(0.5 * log_var) * noise
-    outputs = model.decoder.apply(params.decoder, latent, None)
+    outputs = decode(model, params, latent)
     log_joint = reconstruction(config, params, hparams, outputs, x.reshape(outputs.shape[1:]))
     # The normalising constants of prior and posterior cancel.
     return log_joint + 0.5 * (jnp.square(noise) - jnp.square(latent) + log_var).sum(-1)
@@ -141,7 +158,7 @@ def log_weights(
 def make(
     spec: data.Spec, config: Config, encoder: networks.Network | None = None, decoder: networks.Network | None = None
 ) -> Model:
-    """A VAE; `encoder` and `decoder` replace the networks of `config` (see `Networks` for their outputs).
+    """A VAE; `encoder` and `decoder` replace the networks of `config` (see `Networks` for inputs and outputs).
 
     Raises:
         ValueError: sizes that cannot work; values that the likelihood does not admit; a split without examples.
@@ -163,10 +180,11 @@ def make(
         return means.reshape(-1, *spec.shape)
 
     def init(key: Array, hparams: Hyperparams, source: data.Source) -> State:
-        del source
         encoder_key, decoder_key, cursor_key = random.split(key, 3)
+        mean = data.scale(source.train.x.mean(0, dtype=jnp.float32), spec.levels).ravel()
         log_scale = jnp.log(hparams.scale) if config.learned_scale else None
-        params = Params(model.encoder.init(encoder_key), model.decoder.init(decoder_key), log_scale)
+        offset = starting_offset(config, mean)
+        params = Params(model.encoder.init(encoder_key), model.decoder.init(decoder_key), offset, log_scale)
         return State(fit.start(config.optimizer, params), data.start(cursor_key))
 
     def update(key: Array, state: State, hparams: Hyperparams, source: data.Source) -> tuple[State, Metrics]:
@@ -197,11 +215,11 @@ def make(
 
     def sample(key: Array, state: State, count: int) -> Array:
         latent = random.normal(key, (count, config.latent_size))
-        return pixel_means(model.decoder.apply(state.fit.params.decoder, latent, None))
+        return pixel_means(decode(model, state.fit.params, latent))
 
     def reconstruct(key: Array, state: State, x: Array) -> Array:
         mean, _ = encode(model, state.fit.params, prepare(key, x))
-        return pixel_means(model.decoder.apply(state.fit.params.decoder, mean, None))
+        return pixel_means(decode(model, state.fit.params, mean))
 
     def log_likelihood(key: Array, state: State, hparams: Hyperparams, x: Array, num_samples: int = 5000) -> Array:
         def one(args: tuple[Array, Array]) -> Array:
