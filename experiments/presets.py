@@ -6,7 +6,7 @@ from typing import Any
 from experiments import registry, sources
 from experiments.experiment import Experiment
 from jaxrl.core import checks
-from jaxrl.core.networks import CNN, MLP
+from jaxrl.core.networks import MLP
 from jaxrl.core.schedule import Linear
 
 
@@ -87,8 +87,8 @@ PRESETS = {
         "ppo",
         env("Breakout-MinAtar"),
         10_000_000,
-        config={"num_envs": 64, "num_steps": 128, "num_minibatches": 8, "network": CNN()},
-        hparams={"learning_rate": Linear(1e-3)},
+        config={"num_envs": 64, "num_steps": 128, "num_minibatches": 8, "network": MLP(activation="relu")},
+        hparams={"learning_rate": Linear(2e-3)},
     ),
     "vae-digits": Preset(
         "vae",
