@@ -76,7 +76,8 @@ def names() -> list[str]:
 def make(name: Any, **kwargs: Any) -> tuple[Env, Any]:
     """An environment and its default parameters.
 
-    `name` is one that gymnax knows, "brax/hopper" and the like for Brax's, or an object with gymnax's interface.
+    `name` is one that gymnax knows, "tabular/CliffWalking" and the like for MDPs, "brax/hopper" and the like for
+    Brax's, or an object with gymnax's interface.
     A pair `(env, env_params)` is returned as it is.
 
     Keyword arguments go to the environment's constructor; those that it does not take replace parameters, such as
@@ -100,6 +101,10 @@ def make(name: Any, **kwargs: Any) -> tuple[Env, Any]:
         from jaxrl import envs_brax
 
         return envs_brax.make(name.removeprefix("brax/"), **kwargs)
+    if name.startswith("tabular/"):
+        from jaxrl import envs_tabular
+
+        return envs_tabular.make(name.removeprefix("tabular/"), **kwargs)
     if name not in registration.registered_envs:
         raise ValueError(checks.unknown("environment", name, names()))
     return _make_registered(name, kwargs)
