@@ -103,7 +103,12 @@ def head(action: Discrete | Box, name: HeadName) -> Head:
 
 
 def encoder(spec: Spec) -> tuple[Callable[[Array], Array], tuple[int, ...]]:
-    """How a network reads observations: a function on them and the shape it gives. Discrete ones become one-hot."""
+    """How a network reads observations: a function on them and the shape it gives.
+
+    Discrete ones become one-hot, bytes (pixels) numbers from 0 to 1.
+    """
+    if spec.obs_dtype == "uint8" and spec.num_obs is None:
+        return lambda obs: obs / jnp.float32(255), spec.obs_shape
     if spec.num_obs is None:
         return lambda obs: obs, spec.obs_shape
     return lambda obs: jax.nn.one_hot(obs, spec.num_obs), (spec.num_obs,)

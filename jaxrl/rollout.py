@@ -7,7 +7,7 @@ import jax
 from jax import Array, lax, random
 from jax import numpy as jnp
 
-from jaxrl.envs import Env
+from jaxrl.envs import Env, Step
 
 Policy = Callable[[Array, Any], tuple[Array, Any]]  # (key, obs [N, ...]) -> (action [N, ...], anything [N, ...])
 
@@ -48,6 +48,19 @@ def start(env: Env, key: Array, num_envs: int, env_params: Any) -> Cursor:
     return Cursor(obs, state, jnp.zeros(num_envs), jnp.zeros(num_envs))
 
 
+def start_one(env: Env, key: Array, env_params: Any) -> Cursor:
+    """One fresh episode, leaves without the axis N: for what learns from every single step."""
+    obs, state = env.reset(key, env_params)
+    return Cursor(obs, state, jnp.zeros(()), jnp.zeros(()))
+
+
+def follow(cursor: Cursor, step: Step) -> Cursor:
+    """The cursor after a step of every environment."""
+    done = step.terminated | step.truncated
+    total = cursor.episode_return + step.reward
+    return Cursor(step.obs, step.state, jnp.where(done, 0.0, total), jnp.where(done, total, cursor.last_return))
+
+
 def collect(
     env: Env, policy: Policy, cursor: Cursor, env_params: Any, key: Array, length: int
 ) -> tuple[Cursor, Transition]:
@@ -60,18 +73,20 @@ def collect(
         policy_key, env_keys = keys
         action, extra = policy(policy_key, cursor.obs)
         step = jax.vmap(env.step, (0, 0, 0, None))(env_keys, cursor.state, action, env_params)
-        done = step.terminated | step.truncated
-        total = cursor.episode_return + step.reward
-        after = Cursor(step.obs, step.state, jnp.where(done, 0.0, total), jnp.where(done, total, cursor.last_return))
-        return after, Transition(cursor.obs, action, step.reward, step.next_obs, step.terminated, step.truncated, extra)
+        transition = Transition(cursor.obs, action, step.reward, step.next_obs, step.terminated, step.truncated, extra)
+        return follow(cursor, step), transition
 
     return lax.scan(one, cursor, keys)
 
 
-def evaluate(env: Env, policy: Policy, env_params: Any, key: Array, num_episodes: int) -> dict[str, Array]:
+def evaluate(
+    env: Env, policy: Policy, env_params: Any, key: Array, num_episodes: int, discount: Any = None
+) -> dict[str, Array]:
     """Mean return and length [] of `num_episodes` whole episodes, one in each of as many environments.
 
-    Undiscounted, to the task's end or its time limit, whichever comes first.
+    Undiscounted, to the task's end or its time limit, whichever comes first. With a `discount` [], `policy` gives
+    beside each action its estimate [N] of the discounted return from there, and what it predicts at the start of an
+    episode is held against the discounted return obtained.
     """
     start_key, step_key = random.split(key)
     cursor = start(env, start_key, num_episodes, env_params)
@@ -79,19 +94,25 @@ def evaluate(env: Env, policy: Policy, env_params: Any, key: Array, num_episodes
     running = jnp.ones(num_episodes, bool)
 
     def unfinished(carry: tuple[Array, ...]) -> Array:
-        step, _, _, running, _, _ = carry
+        step, _, _, running, *_ = carry
         return running.any() & (step < env.spec.max_steps)
 
     def one(carry: tuple[Any, ...]) -> tuple[Any, ...]:
-        step, obs, state, running, total, length = carry
+        step, obs, state, running, total, length, discounted, predicted = carry
         policy_key, env_key = random.split(random.fold_in(step_key, step))
-        action, _ = policy(policy_key, obs)
+        action, extra = policy(policy_key, obs)
         env_keys = random.split(env_key, num_episodes)
         after = jax.vmap(env.step, (0, 0, 0, None))(env_keys, state, action, env_params)
         total, length = total + running * after.reward, length + running
+        if discount is not None:
+            discounted = discounted + running * after.reward * discount**step
+            predicted = jnp.where(step == 0, extra, predicted)
         running = running & ~(after.terminated | after.truncated)
-        return step + 1, after.obs, after.state, running, total, length
+        return step + 1, after.obs, after.state, running, total, length, discounted, predicted
 
-    carry = (jnp.int32(0), cursor.obs, cursor.state, running, nothing, nothing)
-    *_, total, length = lax.while_loop(unfinished, one, carry)
-    return {"eval/return": total.mean(), "eval/length": length.mean()}
+    carry = (jnp.int32(0), cursor.obs, cursor.state, running, nothing, nothing, nothing, nothing)
+    *_, total, length, discounted, predicted = lax.while_loop(unfinished, one, carry)
+    scores = {"eval/return": total.mean(), "eval/length": length.mean()}
+    if discount is None:
+        return scores
+    return {**scores, "eval/discounted_return": discounted.mean(), "eval/predicted_return": predicted.mean()}

@@ -6,7 +6,7 @@ Axes: B batch (any number of leading axes for vectors), H height, W width, C cha
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -92,12 +92,38 @@ def orthogonal(scale: float = 1.0) -> Callable[..., Array]:
     return init
 
 
+class _NoisyDense(nn.Module):
+    """A dense layer whose weights are Gaussian, with learnt standard deviations (Fortunato et al. 2018).
+
+    arXiv:1706.10295, equations 9 to 11, with factorised noise: row i and column j of the kernel share f(e_i) f(e_j),
+    f(e) = sign(e) sqrt(|e|) of Gaussians e. Without a key it is the layer of the means.
+    """
+
+    size: int
+    kernel_init: Callable[..., Array]
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, inputs: Array) -> Array:
+        mean = nn.Dense(self.size, kernel_init=self.kernel_init, dtype=self.dtype)(inputs)
+        in_size = inputs.shape[-1]
+        initial = nn.initializers.constant(0.5 / math.sqrt(in_size))
+        kernel_std = self.param("kernel_std", initial, (in_size, self.size)).astype(self.dtype)
+        bias_std = self.param("bias_std", initial, (self.size,)).astype(self.dtype)
+        if not self.has_rng("noise"):
+            return mean
+        gaussian = random.normal(self.make_rng("noise"), (in_size + self.size,), self.dtype)
+        row, column = jnp.split(jnp.sign(gaussian) * jnp.sqrt(jnp.abs(gaussian)), [in_size])
+        return mean + ((inputs * row) @ kernel_std + bias_std) * column
+
+
 class _Stack(nn.Module):
     """The module behind every description here."""
 
     description: MLP | CNN
     out_size: int | None
     out_scale: float | None
+    noisy: bool = False
 
     @nn.compact
     def __call__(self, inputs: Array, training: bool = False) -> Array:
@@ -120,29 +146,35 @@ class _Stack(nn.Module):
                 layer = nn.Conv(channels, (kernel, kernel), (stride, stride), spec.padding, **common)
                 x = hidden_layer(layer, x)
             x = x.reshape(*x.shape[:-3], -1)
+        dense: Callable[..., nn.Module] = _NoisyDense if self.noisy else nn.Dense
         for size in spec.hidden:
-            x = hidden_layer(nn.Dense(size, **common), x)
+            x = hidden_layer(dense(size, **common), x)
         if self.out_size is not None:
             out_init = kernel_init if self.out_scale is None else orthogonal(self.out_scale)
-            x = nn.Dense(self.out_size, kernel_init=out_init, dtype=dtype)(x)
+            x = dense(self.out_size, kernel_init=out_init, dtype=dtype)(x)
         return x.astype(jnp.float32)
 
 
 def build(
-    description: MLP | CNN, in_shape: tuple[int, ...], out_size: int | None = None, out_scale: float | None = None
+    description: MLP | CNN,
+    in_shape: tuple[int, ...],
+    out_size: int | None = None,
+    out_scale: float | None = None,
+    *,
+    noisy: bool = False,
 ) -> Network:
     """The network of a description.
 
     `apply(params, inputs [..., *in_shape], key=None)` gives [..., out_size] float32, or the last hidden layer if
     `out_size` is None. Hidden layers start orthogonal with gain sqrt(2), the output layer with gain `out_scale`.
-    A key turns dropout on.
+    A key turns on dropout, and the noise in the weights of the fully connected layers if they are `noisy`.
 
     Raises:
         ValueError: a CNN given anything but images [H, W, C].
     """
     if isinstance(description, CNN) and len(in_shape) != 3:
         raise ValueError(f"A CNN reads images [height, width, channels], not inputs of shape {in_shape}: use an MLP.")
-    module = _Stack(description, out_size, out_scale)
+    module = _Stack(description, out_size, out_scale, noisy)
     flat = not isinstance(description, CNN)
 
     def prepare(inputs: Array) -> Array:
@@ -152,7 +184,62 @@ def build(
         return module.init(key, prepare(jnp.zeros(in_shape if flat else (1, *in_shape))))["params"]
 
     def apply(params: Any, inputs: Array, key: Array | None = None) -> Any:
-        rngs = None if key is None else {"dropout": key}
+        rngs = None if key is None else {"dropout": key, "noise": key}  # each layer folds its own path in
         return module.apply({"params": params}, prepare(inputs), key is not None, rngs=rngs)
+
+    return Network(init, apply)
+
+
+def action_values(
+    description: MLP | CNN,
+    in_shape: tuple[int, ...],
+    num_actions: int,
+    num_outputs: int = 1,
+    *,
+    dueling: bool = False,
+    noisy: bool = False,
+) -> Network:
+    """Network with `apply(params, inputs [..., *in_shape], key=None) -> [..., num_actions, num_outputs]`.
+
+    With `dueling`, the last hidden layer is split in two streams: one gives the value of the state, the other the
+    advantages of the actions, less their mean (Wang et al. 2016, arXiv:1511.06581, equation 9).
+
+    Raises:
+        ValueError: a CNN given anything but images; dueling streams without a hidden layer.
+    """
+    shape = num_actions, num_outputs
+    if not dueling:
+        plain = build(description, in_shape, num_actions * num_outputs, 1.0, noisy=noisy)
+
+        def outputs(params: Any, inputs: Array, key: Array | None = None) -> Array:
+            flat = plain.apply(params, inputs, key)
+            return flat.reshape(*flat.shape[:-1], *shape)
+
+        return Network(plain.init, outputs)
+
+    if not description.hidden:
+        raise ValueError("Dueling streams are the last hidden layer twice: give the network at least one.")
+    torso = build(replace(description, hidden=description.hidden[:-1]), in_shape, noisy=noisy)
+    features = jax.eval_shape(lambda key: torso.apply(torso.init(key), jnp.zeros((1, *in_shape))), random.key(0))
+    activation, layer_norm, dtype = description.activation, description.layer_norm, description.dtype
+    stream = MLP(description.hidden[-1:], activation, layer_norm, description.dropout, dtype=dtype)
+    value = build(stream, features.shape[1:], num_outputs, 1.0, noisy=noisy)
+    advantage = build(stream, features.shape[1:], num_actions * num_outputs, 1.0, noisy=noisy)
+
+    def init(key: Array) -> dict[str, Any]:
+        torso_key, value_key, advantage_key = random.split(key, 3)
+        return {
+            "torso": torso.init(torso_key),
+            "value": value.init(value_key),
+            "advantage": advantage.init(advantage_key),
+        }
+
+    def apply(params: dict[str, Any], inputs: Array, key: Array | None = None) -> Array:
+        torso_key, value_key, advantage_key = (None, None, None) if key is None else random.split(key, 3)
+        x = torso.apply(params["torso"], inputs, torso_key)
+        v = value.apply(params["value"], x, value_key)
+        a = advantage.apply(params["advantage"], x, advantage_key)
+        a = a.reshape(*a.shape[:-1], *shape)
+        return v[..., None, :] + a - a.mean(-2, keepdims=True)
 
     return Network(init, apply)
