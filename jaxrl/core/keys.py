@@ -40,8 +40,13 @@ def _seed(seed: Array) -> Array:
     return jnp.stack([jnp.zeros((), jnp.uint32), seed.astype(jnp.uint32)])
 
 
+def _key(high: Array, low: Array) -> Array:
+    """Key data [..., 2], hashed once: fused into every draw, a chain of keys would be hashed anew for each of them."""
+    return lax.optimization_barrier(jnp.stack((high, low), axis=-1))
+
+
 def _split(key: Array, shape: tuple[int, ...]) -> Array:
-    return jnp.stack(threefry(key, *_counters(shape)), axis=-1)
+    return _key(*threefry(key, *_counters(shape)))
 
 
 def _random_bits(key: Array, bit_width: int, shape: tuple[int, ...]) -> Array:
@@ -52,7 +57,7 @@ def _random_bits(key: Array, bit_width: int, shape: tuple[int, ...]) -> Array:
 
 
 def _fold_in(key: Array, data: int | Array) -> Array:
-    return jnp.stack(threefry(key, *_seed(jnp.asarray(data))))
+    return _key(*threefry(key, *_seed(jnp.asarray(data))))
 
 
 UNROLLED = extend_random.define_prng_impl(
