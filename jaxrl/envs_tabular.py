@@ -88,9 +88,9 @@ def cliff_walking() -> MDP:
 
 
 def random_walk(num_states: int = 5) -> MDP:
-    """Example 6.2: `num_states` in a row, the first step from the middle, the way of each a coin's. The right end pays 1.
+    """Example 6.2: `num_states` in a row, the first step from the middle, each either way by a coin.
 
-    States 0 and num_states + 1 are the ends. The values from left to right are i / (num_states + 1).
+    The right end pays 1. States 0 and num_states + 1 are the ends, state i is worth i / (num_states + 1).
     """
     size = num_states + 2
     transition = np.zeros((1, size, size))
@@ -115,9 +115,9 @@ def maximization_bias(num_actions: int = 10) -> MDP:
 
 
 def bandit(means: Sequence[float] | None = None, deviation: float = 1.0, num_arms: int = 10, seed: int = 0) -> MDP:
-    """One step, one state, an arm to choose (section 2.3): Gaussian rewards about `means`, which are drawn if not given.
+    """One step, one state, an arm to choose (section 2.3): Gaussian rewards about `means`.
 
-    Drawn ones are standard normal, `num_arms` of them, and the same for the same `seed`.
+    Means not given are drawn, `num_arms` of them, standard normal, the same for the same `seed`.
     """
     drawn = np.random.default_rng(seed).normal(size=num_arms) if means is None else np.asarray(means, float)
     transition = np.zeros((len(drawn), 2, 2))

@@ -84,7 +84,7 @@ def garnet(key: Array, num_states: int, num_actions: int, branching: int, num_te
 
 
 def pick(noise: Array, chances: Array) -> Array:
-    """The index [...] that `noise` [...], uniform in [0, 1), draws from `chances` [..., K], never one of chance zero."""
+    """The index [...] that `noise` [...], uniform in [0, 1), draws from `chances` [..., K]: never one of chance 0."""
     ladder = jnp.cumsum(chances, axis=-1)
     return (ladder <= noise[..., None] * ladder[..., -1:]).sum(-1)
 

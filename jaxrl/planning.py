@@ -7,7 +7,7 @@ Axes: A actions, S states. A policy is the chance of each action in each state, 
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from jax import Array, lax
@@ -108,7 +108,7 @@ def policy_iteration(
     counts those of all evaluations. Undiscounted, a policy that never ends has no finite values.
     """
 
-    def improve(carry: tuple[Array, ...]) -> tuple[Array, ...]:
+    def improve(carry: tuple[Any, ...]) -> tuple[Any, ...]:
         action, value, sweeps, rounds, _ = carry
         policy = jax.nn.one_hot(action, mdp.reward.shape[1])
         found = evaluate_policy(mdp, policy, discount, value=value, tolerance=tolerance, max_sweeps=max_sweeps)
@@ -117,7 +117,7 @@ def policy_iteration(
         action = jnp.where(better, found.action_value.argmax(-1), action)
         return action, found.value, sweeps + found.num_sweeps, rounds + 1, better.any()
 
-    def unstable(carry: tuple[Array, ...]) -> Array:
+    def unstable(carry: tuple[Any, ...]) -> Array:
         return carry[4] & (carry[3] < max_improvements)
 
     action = jnp.zeros(mdp.terminal.shape, jnp.int32)
