@@ -111,6 +111,14 @@ def test_the_observation_after_a_reset_is_no_successor():
     np.testing.assert_allclose(found, np.stack([expected] * 3), rtol=0.02)
 
 
+def test_what_is_predicted_is_held_against_what_is_obtained():
+    """One trained on the probe whose value at the start is the discount squared."""
+    hparams = pqn.Hyperparams(Linear(0.1, 0.001), DISCOUNT, 0.65, 1.0)
+    _, metrics = jax.jit(partial(trained, probes.delayed()))(hparams)
+    np.testing.assert_allclose(metrics["eval/discounted_return"], DISCOUNT**2, rtol=1e-5)
+    np.testing.assert_allclose(metrics["eval/predicted_return"], DISCOUNT**2, rtol=0.02)
+
+
 def test_a_late_reward_is_discounted_to_the_right_power():
     found = values_of(probes.delayed(), jnp.eye(3))
     expected = np.repeat([[DISCOUNT**2], [DISCOUNT], [1.0]], 2, axis=1)

@@ -148,8 +148,9 @@ def make(env: Env, config: Config, network: networks.Network | None = None) -> r
 
     def evaluate(key, state, hparams, env_params):
         def policy(key, obs):
-            return act(key, state, obs, greedy=True), None
+            found = action_values(state, obs)
+            return values.greedy(found), found.max(axis=-1)
 
-        return rollout.evaluate(env, policy, env_params, key, config.eval_episodes)
+        return rollout.evaluate(env, policy, env_params, key, config.eval_episodes, hparams.discount)
 
     return rollout.Agent(init, update, evaluate, act)
