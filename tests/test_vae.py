@@ -292,9 +292,9 @@ def test_digits_reach_their_bound(digits):
 
 @pytest.mark.learning
 def test_mnist_reaches_its_bound():
-    """Dynamically binarised MNIST, the default architecture, 3 epochs: the bound of a slow or wrong step is lower."""
+    """Dynamically binarised MNIST, the default settings, 3 epochs: seeds 200 and 201 reach -114.9 and -114.6."""
     spec, source = data.load("mnist", data_folder("mnist"))
     model = vae.make(spec, vae.Config(binarization="dynamic"))
     train = partial(loop.train, model, num_updates=1500, eval_every=1500)
     _, metrics = jax.jit(train)(random.key(0), vae.Hyperparams(), source)
-    assert metrics["eval/elbo"][-1] > -130
+    assert metrics["eval/elbo"][-1] > -117
