@@ -192,7 +192,7 @@ def plot(words: list[str]) -> int:
 def show(words: list[str]) -> int:
     """What there is to choose from."""
     from generative import data
-    from jaxrl import envs
+    from jaxrl import envs, envs_tabular
 
     if words and words[0] not in ("-h", "--help"):
         raise ValueError(f"`list` takes no options, got {' '.join(words)}.")
@@ -202,7 +202,7 @@ def show(words: list[str]) -> int:
     print("\nPresets (train ALGORITHM --preset NAME)")
     for name, preset in presets.PRESETS.items():
         print(f"  {name:28}{preset.algorithm} on {preset.source}, {preset.steps:,} {preset.source.unit}")
-    print("\nEnvironments (--env)\n  " + "\n  ".join(envs.names()))
+    print("\nEnvironments (--env)\n  " + "\n  ".join(envs.names() + envs_tabular.names()))
     print("\nData sets (--data)\n  " + "\n  ".join(data.names()))
     return 0
 

@@ -8,6 +8,7 @@ from experiments.experiment import Experiment
 from jaxrl.core import checks
 from jaxrl.core.networks import MLP
 from jaxrl.core.schedule import Linear
+from jaxrl.features import Fourier
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,80 @@ PRESETS = {
         10_000_000,
         config={"num_envs": 64, "num_steps": 128, "num_minibatches": 8, "network": MLP(activation="relu")},
         hparams={"learning_rate": Linear(2e-3)},
+    ),
+    "q-learning-frozenlake": Preset(
+        "td_control",
+        env("tabular/FrozenLake"),
+        500_000,
+        config={"eval_episodes": 100},
+        hparams={"learning_rate": Linear(0.5, 0.005)},
+    ),
+    "q-learning-cliffwalking": Preset(
+        "td_control",
+        env("tabular/CliffWalking"),
+        100_000,
+        hparams={"learning_rate": 0.5, "discount": 1.0, "exploration": 0.1},
+    ),
+    "sarsa-cliffwalking": Preset(
+        "td_control",
+        env("tabular/CliffWalking"),
+        100_000,
+        config={"target": "sarsa"},
+        hparams={"learning_rate": 0.5, "discount": 1.0, "exploration": 0.1},
+    ),
+    "expected-sarsa-cliffwalking": Preset(
+        "td_control",
+        env("tabular/CliffWalking"),
+        100_000,
+        config={"target": "expected_sarsa"},
+        hparams={"learning_rate": 0.5, "discount": 1.0, "exploration": 0.1},
+    ),
+    "double-q-learning-bias": Preset(
+        "td_control",
+        env("tabular/MaximizationBias"),
+        100_000,
+        config={"target": "double_q_learning"},
+        hparams={"discount": 1.0, "exploration": 0.1},
+    ),
+    "sarsa-mountaincar": Preset(
+        "td_control",
+        env("MountainCar-v0"),
+        300_000,
+        config={"target": "sarsa", "basis": Fourier((-1.2, -0.07), (0.6, 0.07), order=5)},
+        hparams={"learning_rate": 0.005, "discount": 1.0, "trace_lambda": 0.9, "exploration": Linear(0.1, 0.0)},
+    ),
+    "ucb-bandit": Preset(
+        "td_control",
+        env("tabular/Bandit"),
+        10_000,
+        config={"policy": "ucb", "num_steps": 10},
+        hparams={"learning_rate": 1.0, "visit_power": 1.0, "exploration": 1.0},
+    ),
+    "td-randomwalk": Preset(
+        "td_prediction",
+        env("tabular/RandomWalk"),
+        100_000,
+        hparams={"learning_rate": Linear(0.1, 0.001), "discount": 1.0},
+    ),
+    "monte-carlo-randomwalk": Preset(
+        "td_prediction",
+        env("tabular/RandomWalk"),
+        100_000,
+        config={"offline": True},
+        hparams={"learning_rate": Linear(0.02, 0.0), "discount": 1.0, "trace_lambda": 1.0},
+    ),
+    "dyna-q-frozenlake": Preset(
+        "dyna",
+        env("tabular/FrozenLake"),
+        200_000,
+        config={"eval_episodes": 100},
+        hparams={"learning_rate": Linear(0.5, 0.005)},
+    ),
+    "dyna-q-cliffwalking": Preset(
+        "dyna",
+        env("tabular/CliffWalking"),
+        50_000,
+        hparams={"learning_rate": 0.5, "discount": 1.0, "exploration": 0.1},
     ),
     "vae-digits": Preset(
         "vae",
