@@ -46,6 +46,7 @@ def model(name: str, score: str = "eval/elbo", **kwargs: Any) -> Learner:
 LEARNERS = {
     "ppo": agent("ppo"),
     "pqn": agent("pqn"),
+    "dqn": agent("dqn"),
     "td_control": agent("td_control"),
     "td_prediction": Learner(
         "jaxrl.algorithms.td_prediction", sources.Environment, "eval/error", higher_is_better=False

@@ -40,14 +40,22 @@ def put(tree: Tree, index: Array, weight: Array) -> Tree:
 
 
 def draw(key: Array, tree: Tree, num_draws: int) -> tuple[Array, Array]:
-    """Indices [B] of leaves and their weights [B], each drawn in proportion to its weight.
+    """Indices [B] of leaves and their weights [B], each leaf drawn in proportion to its weight.
 
-    Never one of weight zero, whatever the rounding, unless all are. Stratified: draw i falls into the i-th of B equal
-    parts of the total (Schaul et al. 2016, arXiv:1511.05952, appendix B.2.1).
+    Stratified: draw i falls into the i-th of B equal parts of the total (Schaul et al. 2016, arXiv:1511.05952,
+    appendix B.2.1).
     """
     uniform = random.uniform(key, (2, num_draws))
-    fraction = (jnp.arange(num_draws) + uniform[0]) / num_draws
-    index = jnp.zeros(num_draws, jnp.int32)
+    return find(tree, (jnp.arange(num_draws) + uniform[0]) / num_draws, uniform[1])
+
+
+def find(tree: Tree, fraction: Array, remainder: Array) -> tuple[Array, Array]:
+    """The leaf at `fraction` [B] of the total weight: its index [B] and weight [B].
+
+    Never one of weight zero, whatever the rounding, unless all are. The 24 bits of a number in [0, 1) cannot tell a
+    million leaves apart: halfway down, `remainder` [B] takes over.
+    """
+    index = jnp.zeros(fraction.shape, jnp.int32)
     places = jnp.arange(BRANCHING)
     upto = (places[:, None] <= places).astype(jnp.float32)
     for depth, level in enumerate(reversed(tree)):
@@ -56,9 +64,8 @@ def draw(key: Array, tree: Tree, num_draws: int) -> tuple[Array, Array]:
         if depth == 0:
             mass = fraction * sums[:, -1]
         elif depth == len(tree) // 2:
-            # The 24 bits of one number cannot tell a million leaves apart: the lower half has one of its own.
-            mass = uniform[1] * sums[:, -1]
-        # The first child that the sum exceeds the mass with, or the last with any weight if rounding leaves none.
+            mass = remainder * sums[:, -1]
+        # The first child whose sum exceeds the mass, or the last with any weight if rounding leaves none.
         heavy = children > 0
         first = jnp.where(heavy & (sums > mass[:, None]), places, BRANCHING).min(-1)
         last = jnp.where(heavy, places, 0).max(-1)

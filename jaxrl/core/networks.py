@@ -181,7 +181,8 @@ def build(
         return inputs.reshape(*inputs.shape[: inputs.ndim - len(in_shape)], -1) if flat else inputs
 
     def init(key: Array) -> Any:
-        return module.init(key, prepare(jnp.zeros(in_shape if flat else (1, *in_shape))))["params"]
+        variables = module.init(key, prepare(jnp.zeros(in_shape if flat else (1, *in_shape))))
+        return variables.get("params", {})
 
     def apply(params: Any, inputs: Array, key: Array | None = None) -> Any:
         rngs = None if key is None else {"dropout": key, "noise": key}  # each layer folds its own path in
