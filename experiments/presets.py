@@ -6,7 +6,7 @@ from typing import Any
 from experiments import registry, sources
 from experiments.experiment import Experiment
 from jaxrl.core import checks
-from jaxrl.core.networks import MLP
+from jaxrl.core.networks import CNN, MLP
 from jaxrl.core.schedule import Linear
 from jaxrl.features import Fourier
 
@@ -90,6 +90,26 @@ PRESETS = {
         10_000_000,
         config={"num_envs": 64, "num_steps": 128, "num_minibatches": 8, "network": MLP(activation="relu")},
         hparams={"learning_rate": Linear(2e-3)},
+    ),
+    "pqn-cartpole": Preset(
+        "pqn",
+        env("CartPole-v1"),
+        500_000,
+        hparams={"learning_rate": Linear(1e-3), "q_lambda": 0.95, "epsilon": Linear(1.0, 0.05, 0.2)},
+    ),
+    "pqn-breakout": Preset(
+        "pqn",
+        env("Breakout-MinAtar"),
+        10_000_000,
+        config={"num_envs": 64, "network": CNN(layer_norm=True)},
+        hparams={"learning_rate": Linear(1e-3)},
+    ),
+    "pqn-spaceinvaders": Preset(
+        "pqn",
+        env("SpaceInvaders-MinAtar"),
+        10_000_000,
+        config={"num_envs": 64, "network": CNN(layer_norm=True)},
+        hparams={"learning_rate": Linear(1e-3)},
     ),
     "q-learning-frozenlake": Preset(
         "td_control",

@@ -27,7 +27,7 @@ class Config:
     num_minibatches: int = 16  # gradient steps per pass
     network: networks.MLP | networks.CNN = networks.MLP((128, 128), "relu", layer_norm=True)  # of the action values
     normalize_observations: bool = False  # by running statistics, to mean 0 and variance 1
-    optimizer: fit.OptimizerFactory = fit.Optimizer("radam")
+    optimizer: fit.OptimizerFactory = fit.Optimizer()  # the paper's is radam, which scores alike
     eval_episodes: int = 16  # per evaluation, greedy
 
     @property
