@@ -46,7 +46,7 @@ def create(transition: Any, reward: Any, terminal: Any, start: Any, reward_std: 
     transition = np.where(terminal[:, None], np.eye(num_states, dtype=np.float32), transition)
     for name, chances in (("transition", transition), ("start", start)):
         bad = np.argwhere(~((chances.min(-1) >= 0) & (np.abs(chances.sum(-1) - 1) <= TOLERANCE)))
-        if bad.size:
+        if len(bad):
             place = tuple(bad[0].tolist())
             where = f"{name}[{', '.join(map(str, place))}]" if place else name
             raise ValueError(
