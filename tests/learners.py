@@ -1,0 +1,150 @@
+"""Every learner, small: what the contract is held against. A new algorithm or model adds its line to `LEARNERS`.
+
+Sizes are such that no two arrays of a program have one shape by chance, and hyperparameters such that each of them
+makes a difference within four updates.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from generative import data
+from generative.models import vae
+from jaxrl import envs, features
+from jaxrl.algorithms import dqn, dyna, ppo, pqn, td_control, td_prediction
+from jaxrl.core import fit, networks
+from jaxrl.core.schedule import Linear
+
+
+class Case(NamedTuple):
+    learner: Any
+    hparams: Any
+    source: Any
+    unused: tuple[str, ...] = ()  # hyperparameters that this configuration does not read
+
+
+def ppo_on(environment: str, learning_rate: Any = 0.01, **options: Any) -> Case:
+    env, env_params = envs.make(environment)
+    sizes = {"num_envs": 4, "num_steps": 6, "num_epochs": 2, "num_minibatches": 2, "eval_episodes": 2}
+    config = ppo.Config(**{**sizes, "network": networks.MLP((13, 11)), **options})
+    hparams = ppo.Hyperparams(learning_rate=learning_rate, clip=0.05)
+    return Case(ppo.make(env, config), hparams, env_params)
+
+
+def pqn_on(environment: str, **options: Any) -> Case:
+    env, env_params = envs.make(environment)
+    sizes = {"num_envs": 4, "num_steps": 6, "num_epochs": 2, "num_minibatches": 2, "eval_episodes": 2}
+    network = networks.MLP((13, 11), layer_norm=True)
+    config = pqn.Config(**{**sizes, "network": network, "optimizer": fit.Optimizer(), **options})
+    hparams = pqn.Hyperparams(learning_rate=0.05, epsilon=Linear(1.0, 0.2), max_grad_norm=0.5)
+    return Case(pqn.make(env, config), hparams, env_params)
+
+
+def dqn_on(environment: str, unused: tuple[str, ...] = (), **options: Any) -> Case:
+    env, env_params = envs.make(environment)
+    sizes = {"num_envs": 4, "num_steps": 6, "train_every": 2, "warmup": 32, "capacity": 36, "batch_size": 10}
+    config = dqn.Config(**{**sizes, "eval_episodes": 2, "network": networks.MLP((13, 11), "relu"), **options})
+    hparams = dqn.Hyperparams(
+        learning_rate=Linear(0.01, 0.002),
+        epsilon=Linear(0.6, 0.1),
+        target_every=4,
+        target_rate=0.5,
+        huber_delta=0.1,
+        max_grad_norm=0.05,
+    )
+    return Case(dqn.make(env, config), hparams, env_params, unused)
+
+
+def td_control_on(environment: str, **options: Any) -> Case:
+    env, env_params = envs.make(environment)
+    agent = td_control.make(env, td_control.Config(**{"num_steps": 40, "eval_episodes": 2, **options}))
+    tabular = "basis" not in options
+    hparams = td_control.Hyperparams(0.3, 0.5, 0.9, 0.8, exploration=Linear(0.9, 0.4))
+    return Case(agent, hparams, env_params, unused=() if tabular else ("visit_power",))
+
+
+def td_prediction_on(environment: str, **options: Any) -> Case:
+    env, env_params = envs.make(environment)
+    sizes = {"num_steps": 40, "eval_episodes": 2, "eval_steps": 3}
+    agent = td_prediction.make(env, td_prediction.Config(**{**sizes, **options}))
+    unused = ("trace_lambda",) if options.get("n_step") else ()
+    return Case(agent, td_prediction.Hyperparams(0.3, 0.9, 0.8), env_params, unused)
+
+
+def dyna_on(environment: str, **options: Any) -> Case:
+    env, env_params = envs.make(environment)
+    agent = dyna.make(env, dyna.Config(**{"num_steps": 20, "planning_steps": 5, "eval_episodes": 2, **options}))
+    return Case(agent, dyna.Hyperparams(0.3, 0.9, Linear(0.9, 0.4)), env_params)
+
+
+def vae_on_reals() -> Case:
+    generator = np.random.default_rng(0)
+    train, test = generator.normal(size=(2, 30, 7)).astype(np.float32)
+    spec, source = data.from_arrays("reals", train, test)
+    config = vae.Config(
+        latent_size=3,
+        encoder=networks.MLP((13,), dropout=0.1),
+        decoder=networks.MLP((11,)),
+        likelihood="gaussian",
+        batch_size=6,
+        eval_samples=2,
+    )
+    return Case(vae.make(spec, config), vae.Hyperparams(learning_rate=Linear(0.01, 0.002)), source)
+
+
+def vae_on_bits() -> Case:
+    generator = np.random.default_rng(0)
+    train, test = generator.integers(0, 256, size=(2, 30, 4, 3, 1), dtype=np.uint8)
+    spec, source = data.from_arrays("bytes", train, test)
+    config = vae.Config(
+        latent_size=3, encoder=networks.MLP((13,)), decoder=networks.MLP((11,)), binarization="dynamic", batch_size=6
+    )
+    return Case(vae.make(spec, config), vae.Hyperparams(learning_rate=0.01), source, unused=("scale",))
+
+
+LEARNERS: dict[str, Callable[[], Case]] = {
+    "ppo-discrete": lambda: ppo_on("CartPole-v1", Linear(0.01, 0.002)),
+    "ppo-gaussian": lambda: ppo_on(
+        "Pendulum-v1", normalize_observations=True, normalize_rewards=True, optimizer=fit.Optimizer("rmsprop")
+    ),
+    "ppo-squashed": lambda: ppo_on("MountainCarContinuous-v0", distribution="squashed_gaussian", eval_greedy=True),
+    "ppo-image": lambda: ppo_on("Breakout-MinAtar", network=networks.CNN((3,), hidden=(11,)), shared_torso=True),
+    "pqn-vector": lambda: pqn_on("CartPole-v1", normalize_observations=True),
+    "pqn-image": lambda: pqn_on("Breakout-MinAtar", network=networks.CNN((3,), hidden=(11,), layer_norm=True)),
+    "dqn": lambda: dqn_on("CartPole-v1", unused=("importance_exponent",)),
+    "rainbow": lambda: dqn_on(
+        "CartPole-v1",
+        double=True,
+        dueling=True,
+        n_step=2,
+        prioritized=True,
+        distribution="categorical",
+        num_atoms=7,
+        noisy=True,
+        unused=("huber_delta",),
+    ),
+    "qr-dqn-image": lambda: dqn_on(
+        "Breakout-MinAtar",
+        network=networks.CNN((3,), hidden=(11,)),
+        distribution="quantile",
+        num_atoms=7,
+        num_gradient_steps=2,
+        unused=("importance_exponent",),
+    ),
+    "sarsa": lambda: td_control_on("tabular/CliffWalking", target="sarsa"),
+    "expected-sarsa": lambda: td_control_on("tabular/CliffWalking", target="expected_sarsa", policy="softmax"),
+    "q-learning": lambda: td_control_on("FrozenLake-misc", initial_value=1.0),
+    "double-q-learning": lambda: td_control_on("tabular/CliffWalking", target="double_q_learning"),
+    "ucb": lambda: td_control_on("tabular/Garnet", policy="ucb"),
+    "q-learning-fourier": lambda: td_control_on(
+        "MountainCar-v0", basis=features.Fourier((-1.2, -0.07), (0.6, 0.07), order=2)
+    ),
+    "td-lambda": lambda: td_prediction_on("tabular/RandomWalk"),
+    "td-n-step": lambda: td_prediction_on("tabular/RandomWalk", n_step=3),
+    "monte-carlo": lambda: td_prediction_on("tabular/RandomWalk", offline=True),
+    "dyna-q": lambda: dyna_on("tabular/CliffWalking"),
+    "dyna-sweeps": lambda: dyna_on("tabular/Garnet", planner="sweeps", planning_steps=1),
+    "vae-gaussian": vae_on_reals,
+    "vae-bernoulli": vae_on_bits,
+}
