@@ -25,14 +25,16 @@ LIKELIHOOD_BATCH = 10  # examples whose importance weights are drawn at once
 class Config:
     """What fixes shapes and program."""
 
-    latent_size: int = 50  # Z
+    latent_size: int = 50  # number of latents, Z
     encoder: networks.MLP | networks.CNN = networks.MLP((200, 200))  # its outputs: means and log variances
     decoder: networks.MLP = networks.MLP((200, 200))  # its outputs: logits or means
-    likelihood: Literal["bernoulli", "gaussian"] = "bernoulli"  # of an example given its latents
+    likelihood: Literal["bernoulli", "gaussian"] = (
+        "bernoulli"  # kind of p(x | z); of grey values bernoulli is a loss only
+    )
     learned_scale: bool = False  # learn the Gaussian's standard deviation, one for all features
     binarization: Literal["none", "dynamic"] = "none"  # dynamic: redraw each value as 0 or 1 whenever it is used
     batch_size: int = 100  # examples per update, B
-    optimizer: fit.OptimizerFactory = fit.Optimizer()
+    optimizer: fit.OptimizerFactory = fit.Optimizer()  # from learning rate to optax transformation
     eval_split: Literal["valid", "test"] = "test"  # what is evaluated
     eval_samples: int = 0  # importance samples behind eval/nll, K; 0 leaves it out
 
@@ -44,7 +46,7 @@ class Config:
 class Hyperparams(NamedTuple):
     """Traced numbers: any of them may carry a vmap axis or be a schedule."""
 
-    learning_rate: Any = 1e-3
+    learning_rate: Any = 1e-3  # of the optimiser
     beta: Any = 1.0  # weight of the rate in the loss
     scale: Any = 0.1  # standard deviation of the Gaussian likelihood, or where the learned one starts
 
