@@ -189,20 +189,21 @@ PRESETS = {
         "vae",
         data("digits"),
         100 * 1297,
-        config={"latent_size": 10, "binarization": "dynamic", "encoder": MLP((200,)), "decoder": MLP((200,))},
+        config={"latent_size": 10, "binarization": "dynamic"},
+        hparams={"learning_rate": Linear(3e-3)},
     ),
     "vae-mnist": Preset(
         "vae",
         data("mnist", "join_valid=True"),
         100 * 60_000,
         config={"binarization": "dynamic"},
-        hparams={"learning_rate": Linear(1e-3, 1e-4)},
+        hparams={"learning_rate": Linear(3e-3)},
     ),
     "vae-binarized-mnist": Preset(
         "vae",
         data("binarized_mnist"),
         100 * 50_000,
-        hparams={"learning_rate": Linear(1e-3, 1e-4)},
+        hparams={"learning_rate": Linear(1e-3)},
     ),
 }
 
