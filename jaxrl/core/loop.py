@@ -89,7 +89,7 @@ def chunk(learner: Trainable, length: int, run: Run, hparams: Any, source: Any) 
 def any_nan(tree: Any) -> Array:
     """[] float32: 1 if any floating-point leaf holds a NaN, else 0."""
     floats = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.floating)]
-    return jnp.stack([jnp.isnan(leaf).any() for leaf in floats]).any().astype(jnp.float32)
+    return jnp.array([jnp.isnan(leaf).any() for leaf in floats], bool).any().astype(jnp.float32)
 
 
 def train(
