@@ -30,7 +30,7 @@ class Experiment:
     config: Any = field(metadata=FLAT)  # the learner's Config
     hparams: Any = field(metadata=FLAT)  # the learner's Hyperparams
     steps: int = 500_000  # environment steps, or examples seen, per seed; rounded up to whole updates
-    evaluations: int = 50  # during the run, evenly spaced
+    evaluations: int = 50  # during the run, evenly spaced: about as many
     seed: int = 0  # the first seed
     seeds: int = 1  # consecutive seeds, trained together in one program
 
@@ -88,9 +88,9 @@ def build(experiment: Experiment) -> Program:
     learner = registry.get(experiment.algorithm).load().make(given, experiment.config)
     steps_per_update = experiment.config.steps_per_update
     wanted = math.ceil(experiment.steps / steps_per_update)
-    num_chunks = min(experiment.evaluations, wanted)
-    eval_every = math.ceil(wanted / num_chunks)
-    num_updates = eval_every * num_chunks
+    # Rounded up by less than one interval between evaluations; there may be more of them than asked for, never fewer.
+    eval_every = max(1, wanted // experiment.evaluations)
+    num_updates = eval_every * math.ceil(wanted / eval_every)
     if num_updates >= 2**31:
         raise ValueError(f"{experiment.steps} steps are {num_updates} updates, more than the counter holds (2**31).")
     start = partial(loop.start, learner, num_updates=num_updates)

@@ -196,9 +196,9 @@ def test_run_folder_holds_what_repeats_the_run(capsys):
     assert printed.err == ""  # no progress bar where nobody watches
 
 
-def test_steps_are_rounded_up_to_whole_updates_and_evaluations():
+def test_steps_are_rounded_up_by_less_than_an_interval():
     program = experiment.build(toy(steps=83, evaluations=4))
-    assert (program.num_updates, program.eval_every) == (24, 6)
+    assert (program.num_updates, program.eval_every) == (25, 5)  # 83 steps are 21 updates of 4
     program = experiment.build(toy(steps=1, evaluations=50))
     assert (program.num_updates, program.num_chunks) == (1, 1)
 
