@@ -101,14 +101,14 @@ PRESETS = {
         "pqn",
         env("Breakout-MinAtar"),
         10_000_000,
-        config={"num_envs": 64, "network": CNN(layer_norm=True)},
+        config={"num_envs": 64, "num_epochs": 1, "network": CNN(layer_norm=True)},
         hparams={"learning_rate": Linear(1e-3)},
     ),
     "pqn-spaceinvaders": Preset(
         "pqn",
         env("SpaceInvaders-MinAtar"),
         10_000_000,
-        config={"num_envs": 64, "network": CNN(layer_norm=True)},
+        config={"num_envs": 64, "num_epochs": 1, "network": CNN(layer_norm=True)},
         hparams={"learning_rate": Linear(1e-3)},
     ),
     "q-learning-frozenlake": Preset(
