@@ -11,7 +11,7 @@ from gymnax.environments import environment, spaces
 from jax import lax, random
 from jax import numpy as jnp
 
-from jaxrl import envs
+from jaxrl import envs, envs_gymnax
 
 NUM_ENVS, NUM_STEPS, LIMIT = 4, 8, 3
 OFFLINE = "MNISTBandit-bsuite"
@@ -195,7 +195,7 @@ def test_environments_of_the_user(monkeypatch):
         envs.make("counter")
     for env, params in (
         envs.make("Counter-v0", end=2, max_steps_in_episode=9),
-        envs.from_gymnax(Counter(), environment.EnvParams(max_steps_in_episode=9)),
+        envs_gymnax.adapt(Counter(), environment.EnvParams(max_steps_in_episode=9)),
     ):
         step = roll(env, params, random.key(0), 4).step
         np.testing.assert_array_equal(step.next_obs[:, 0], [1, 2, 1, 2])

@@ -28,7 +28,7 @@ FLOORS = {
 # Library: the only files that may import it, so that it can be replaced in one place.
 DOORS = {
     "flax": ["jaxrl/core/networks.py", "generative/layers.py"],
-    "gymnax": ["jaxrl/envs*"],
+    "gymnax": ["jaxrl/envs_gymnax.py"],
     "brax": ["jaxrl/envs*"],
     "orbax": ["jaxrl/core/checkpoint.py"],
     "sklearn": ["generative/data.py"],

@@ -28,9 +28,7 @@ class Config:
     latent_size: int = 50  # number of latents, Z
     encoder: networks.MLP | networks.CNN = networks.MLP((200, 200))  # its outputs: means and log variances
     decoder: networks.MLP = networks.MLP((200, 200))  # its outputs: logits or means
-    likelihood: Literal["bernoulli", "gaussian"] = (
-        "bernoulli"  # kind of p(x | z); of grey values bernoulli is a loss only
-    )
+    likelihood: Literal["bernoulli", "gaussian"] = "bernoulli"  # of an example given its latents
     learned_scale: bool = False  # learn the Gaussian's standard deviation, one for all features
     binarization: Literal["none", "dynamic"] = "none"  # dynamic: redraw each value as 0 or 1 whenever it is used
     batch_size: int = 100  # examples per update, B
