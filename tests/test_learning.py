@@ -1,0 +1,53 @@
+"""Presets, as a user runs them, to a named score over many seeds. Minutes each: `make learning`."""
+
+import dataclasses
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from experiments import presets, registry, stats
+from experiments.experiment import build
+
+pytestmark = pytest.mark.learning
+
+
+class Goal(NamedTuple):
+    """What the last evaluation of a preset must reach."""
+
+    preset: str
+    seeds: int  # at least 8
+    middle: float  # the interquartile mean over seeds
+    every: float | None = None  # each seed
+    episodes: int = 50  # in each seed's evaluation
+
+
+GOALS = [
+    Goal("ppo-cartpole", 16, 495, every=450),
+    Goal("ppo-acrobot", 8, -85),
+    Goal("ppo-pendulum", 8, -200),
+    Goal("ppo-mountaincar-continuous", 8, 90),
+]
+
+
+def scores(goal: Goal) -> np.ndarray:
+    """The score [S] of every seed at the end of its run, whatever came before."""
+    experiment = presets.get(goal.preset)
+    config = dataclasses.replace(experiment.config, eval_episodes=goal.episodes)
+    experiment = dataclasses.replace(experiment, config=config, seeds=goal.seeds, evaluations=1)
+    program = build(experiment)
+    assert program.num_chunks == 1
+    runs = program.start(program.keys, program.hparams, program.source)
+    _, metrics = program.advance(runs, program.hparams, program.source)
+    assert not metrics["diverged"].any()
+    return np.asarray(metrics[registry.get(experiment.algorithm).score])
+
+
+@pytest.mark.parametrize("goal", GOALS, ids=lambda goal: goal.preset)
+def test_preset_reaches_its_score(goal: Goal) -> None:
+    found = scores(goal)
+    assert found.shape == (goal.seeds,)
+    middle = stats.interquartile_mean(found)
+    print(f"{goal.preset}: interquartile mean {middle:.2f}, seeds {np.sort(found).round(1).tolist()}")
+    assert middle >= goal.middle, found
+    assert goal.every is None or found.min() >= goal.every, found
