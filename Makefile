@@ -10,12 +10,13 @@ RUN := $(VENV)/bin/python -m
 demo: $(INSTALLED)
 	$(RUN) experiments train ppo --preset ppo-cartpole --seeds 8
 
-# The quick tests.
+# The quick tests, a process for each core.
 test: $(INSTALLED)
-	$(RUN) pytest
+	$(RUN) pytest --numprocesses auto --dist loadfile
 
-# The tests that train to a named score.
+# The tests that train to a named score, and further forms of what the quick tests cover.
 learning: $(INSTALLED)
+	$(RUN) pytest -m slow --numprocesses auto --dist loadfile
 	$(RUN) pytest -m learning
 
 lint: $(INSTALLED)

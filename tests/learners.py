@@ -50,7 +50,7 @@ def dqn_on(environment: str, unused: tuple[str, ...] = (), **options: Any) -> Ca
         epsilon=Linear(0.6, 0.1),
         target_every=4,
         target_rate=0.5,
-        huber_delta=0.1,
+        huber_delta=0.8,
         max_grad_norm=0.05,
     )
     return Case(dqn.make(env, config), hparams, env_params, unused)
@@ -148,3 +148,6 @@ LEARNERS: dict[str, Callable[[], Case]] = {
     "vae-gaussian": vae_on_reals,
     "vae-bernoulli": vae_on_bits,
 }
+
+# One form of each algorithm; the rest is tested in the longer run.
+QUICK = {"ppo-discrete", "ppo-gaussian", "pqn-vector", "dqn", "q-learning", "td-lambda", "dyna-q", "vae-bernoulli"}

@@ -11,7 +11,7 @@ from jax import lax, random
 from jax import numpy as jnp
 from jax.experimental.key_reuse import _core as key_reuse
 from jaxprs import primitives, select_shapes
-from learners import LEARNERS
+from learners import LEARNERS, QUICK
 
 from jaxrl.core import fit, keys, loop, schedule
 from jaxrl.core.schedule import Linear
@@ -123,7 +123,11 @@ class Programs:
         return keys, hparams, run, metrics
 
 
-@pytest.fixture(scope="module", params=LEARNERS)
+# One of each algorithm at every change; its other forms in the longer run.
+FORMS = [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in LEARNERS]
+
+
+@pytest.fixture(scope="module", params=FORMS)
 def programs(request):
     return Programs(request.param)
 
