@@ -21,7 +21,7 @@ HELP = """usage: python -m experiments COMMAND ...
   train ALGORITHM [OPTIONS]   train one or many seeds in one program
   resume RUN                  continue a run that was stopped, bit for bit
   evaluate RUN [OPTIONS]      evaluate the last state of a run, more closely than in training
-  plot RUN [RUN ...]          draw learning curves, and what a generative model makes
+  plot RUN [RUN ...]          draw learning curves, what a generative model makes, a grid world's values
   list                        learners, environments, data sets and presets
   bench                       steps per second against the ceiling of acting without learning
 
@@ -182,9 +182,11 @@ def plot(words: list[str]) -> int:
     target = Path(asked.out or found[0] / "curve.png")
     plots.curves(found, target)
     print(target)
-    is_model = isinstance(folder.open_run(found[0])[2].source, sources.Data)
-    if len(found) == 1 and is_model and (found[0] / folder.CHECKPOINTS).exists():
-        for picture in plots.examples(evaluation.restore(found[0])):
+    stored = folder.open_run(found[0])[2]
+    has_pictures = isinstance(stored.source, sources.Data) or plots.layout_of(stored) is not None
+    if len(found) == 1 and has_pictures and (found[0] / folder.CHECKPOINTS).exists():
+        restored = evaluation.restore(found[0])
+        for picture in plots.examples(restored) + plots.grid_world(restored):
             print(picture)
     return 0
 
@@ -192,17 +194,17 @@ def plot(words: list[str]) -> int:
 def show(words: list[str]) -> int:
     """What there is to choose from."""
     from generative import data
-    from jaxrl import envs, envs_tabular
+    from jaxrl import envs
 
     if words and words[0] not in ("-h", "--help"):
         raise ValueError(f"`list` takes no options, got {' '.join(words)}.")
     print("Learners")
     for name, learner in registry.LEARNERS.items():
-        print(f"  {name:12}{learner.summary()}")
+        print(f"  {name:15}{learner.summary()}")
     print("\nPresets (train ALGORITHM --preset NAME)")
     for name, preset in presets.PRESETS.items():
         print(f"  {name:28}{preset.algorithm} on {preset.source}, {preset.steps:,} {preset.source.unit}")
-    print("\nEnvironments (--env)\n  " + "\n  ".join(envs.names() + envs_tabular.names()))
+    print("\nEnvironments (--env)\n  " + "\n  ".join(envs.names()))
     print("\nData sets (--data)\n  " + "\n  ".join(data.names()))
     return 0
 

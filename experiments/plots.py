@@ -9,11 +9,14 @@ from jax import random
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
-from experiments import folder, registry, stats, summary
+from experiments import folder, registry, sources, stats, summary
 from experiments.evaluation import Restored
+from experiments.experiment import Experiment
+from jaxrl import envs_tabular
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito, seen by all eyes
 GREY = "#444444"
+LABEL = {"boxstyle": "round", "facecolor": GREY, "linewidth": 0}
 
 
 def curves(paths: Sequence[Path], target: Path) -> None:
@@ -83,6 +86,55 @@ def examples(restored: Restored) -> list[Path]:
     title = "Test images, each with its reconstruction on the right"
     _image(_tiles(pairs.reshape(-1, *shape), 8), path / "reconstructions.png", title)
     return [path / "samples.png", path / "reconstructions.png"]
+
+
+def grid_world(restored: Restored) -> list[Path]:
+    """What the first seed's table knows of a grid world, grid.png: values as colours, the best actions as arrows."""
+    path, experiment, _, runs = restored
+    layout = layout_of(experiment)
+    table = getattr(getattr(runs.state, "fit", None), "params", None)
+    if layout is None or not isinstance(table, jax.Array):
+        return []
+    cells = np.array([[*row] for row in layout])
+    table = np.asarray(table[0])
+    table = table.mean(0) if table.ndim == 3 else table  # two tables of double Q-learning
+    if len(table) != cells.size:
+        return []
+    acts = table.ndim == 2
+    values = table.max(-1) if acts else table
+    ends = np.isin(cells, ["H", "G"])
+    shown = np.ma.masked_where((cells == "#") | (cells == "C"), np.where(ends, 0.0, values.reshape(cells.shape)))
+
+    height, width = cells.shape
+    figure = Figure(figsize=(max(5.0, 1.5 + 0.6 * width), 1.0 + 0.6 * height), dpi=150, layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_facecolor(GREY)
+    figure.colorbar(axes.imshow(shown, cmap="viridis"), ax=axes, label="value")
+    for state, cell in enumerate(cells.ravel()):
+        row, column = divmod(state, width)
+        if cell in "HGC":
+            axes.text(column, row, cell, color="white", ha="center", va="center", fontweight="bold", bbox=LABEL)
+        elif cell != "#" and acts:
+            for action in np.flatnonzero(table[state] == table[state].max()):
+                down, right = envs_tabular.MOVES[action]
+                axes.arrow(column, row, 0.25 * right, 0.25 * down, width=0.03, color="white", ec="black", lw=0.4)
+    axes.set_title(f"{experiment}: {'best action values' if acts else 'values'}", color=GREY, fontsize=9)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    figure.savefig(path / "grid.png")
+    return [path / "grid.png"]
+
+
+def layout_of(experiment: Experiment) -> Sequence[str] | None:
+    """The map of the grid world that an experiment is on, None if it is on another environment."""
+    if not isinstance(experiment.source, sources.Environment):
+        return None
+    name, kwargs = experiment.source.env, experiment.source.kwargs()
+    if name == "FrozenLake-misc":
+        name = "tabular/FrozenLake8x8" if kwargs.get("map_name") == "8x8" else "tabular/FrozenLake"
+    if not name.startswith("tabular/"):
+        return None
+    return kwargs.get("layout", envs_tabular.get(name.removeprefix("tabular/")).layout)
 
 
 def _tiles(images: np.ndarray, columns: int) -> np.ndarray:

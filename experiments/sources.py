@@ -27,6 +27,10 @@ class Environment:
 
         return _call(envs.make, self.env, self.env_kwargs)
 
+    def kwargs(self) -> dict[str, Any]:
+        """`env_kwargs` as Python has them."""
+        return dict(_pair(pair) for pair in self.env_kwargs)
+
 
 @dataclass(frozen=True)
 class Data:

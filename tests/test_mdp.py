@@ -160,8 +160,8 @@ def test_garnets_are_mdps_and_can_be_vmapped():
 
 @pytest.mark.parametrize("name", envs_tabular.names())
 def test_every_task_has_a_name_and_steps(name):
-    env, env_params = envs.make(name)
-    assert env.spec.name == name and env.spec.num_obs == len(env_params.terminal)
+    env, env_params = envs.make(f"tabular/{name}")
+    assert env.spec.name == f"tabular/{name}" in envs.names() and env.spec.num_obs == len(env_params.terminal)
     policy = lambda key, obs: (random.randint(key, (3,), 0, env.spec.action.num), None)  # noqa: E731
 
     @jax.jit
@@ -170,5 +170,5 @@ def test_every_task_has_a_name_and_steps(name):
 
     path = act(random.key(0))
     assert (path.obs < env.spec.num_obs).all() and np.isfinite(path.reward).all()
-    task = envs_tabular.get(name.removeprefix("tabular/"))
+    task = envs_tabular.get(name)
     assert task.layout is None or len("".join(task.layout)) == env.spec.num_obs

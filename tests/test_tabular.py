@@ -11,7 +11,7 @@ from jax import random
 
 from jaxrl import envs, envs_tabular, exploration, features, mdp, planning
 from jaxrl.algorithms import dyna, td_control, td_prediction
-from jaxrl.core import loop
+from jaxrl.core import fit, loop
 from jaxrl.core.schedule import Linear
 from jaxrl.envs import Discrete, Spec
 
@@ -468,3 +468,22 @@ def test_what_cannot_work_is_refused(name, module, options, message):
     env, _ = envs.make(name)
     with pytest.raises(ValueError, match=message):
         module.make(env, module.Config(**options))
+
+
+# Pictures
+
+
+@pytest.mark.parametrize("shape", [(48,), (48, 4), (2, 48, 4)])
+def test_a_grid_world_is_drawn_from_any_table(shape, tmp_path):
+    from experiments import experiment, plots, sources
+    from experiments.evaluation import Restored
+
+    on_cliff = experiment.Experiment("td_control", sources.Environment("tabular/CliffWalking"), None, None)
+    table = random.normal(random.key(0), (3, *shape))
+    runs = loop.Run(None, None, None, td_prediction.State(fit.Fit(table, ()), None, None))
+    assert plots.grid_world(Restored(tmp_path, on_cliff, None, runs)) == [tmp_path / "grid.png"]
+    assert (tmp_path / "grid.png").stat().st_size > 5000
+    elsewhere = experiment.Experiment("td_control", sources.Environment("tabular/RandomWalk"), None, None)
+    assert plots.grid_world(Restored(tmp_path, elsewhere, None, runs)) == []
+    lake = sources.Environment("FrozenLake-misc", ("map_name=8x8",))
+    assert len(plots.layout_of(experiment.Experiment("td_control", lake, None, None))) == 8
