@@ -39,6 +39,16 @@ def data(name: str, *pairs: str) -> sources.Data:
     return sources.Data(name, data_kwargs=pairs)
 
 
+# Every option of DQN at once (Hessel et al. 2018).
+RAINBOW: dict[str, Any] = {
+    "double": True,
+    "dueling": True,
+    "n_step": 3,
+    "prioritized": True,
+    "distribution": "categorical",
+    "noisy": True,
+}
+
 PRESETS = {
     "ppo-cartpole": Preset(
         "ppo",
@@ -111,6 +121,76 @@ PRESETS = {
         config={"num_envs": 64, "num_epochs": 1, "network": CNN(layer_norm=True)},
         hparams={"learning_rate": Linear(1e-3)},
     ),
+    # The thousand steps of warm-up are steps too: with them a run is of 100,000 or 300,000.
+    "dqn-cartpole": Preset(
+        "dqn",
+        env("CartPole-v1"),
+        99_000,
+        config={"double": True, "n_step": 3, "network": MLP((64, 64), "relu", layer_norm=True)},
+        hparams={"learning_rate": Linear(1e-3), "epsilon": Linear(1.0, 0.05, 0.2), "target_every": 100},
+    ),
+    "dqn-acrobot": Preset(
+        "dqn",
+        env("Acrobot-v1"),
+        99_000,
+        config={
+            "num_gradient_steps": 2,
+            "capacity": 20_000,
+            "double": True,
+            "n_step": 5,
+            "network": MLP((128, 128), "relu", layer_norm=True),
+        },
+        hparams={"learning_rate": Linear(1e-3), "epsilon": Linear(1.0, 0.02, 0.1), "target_every": 50},
+    ),
+    "dqn-mountaincar": Preset(
+        "dqn",
+        env("MountainCar-v0"),
+        299_000,
+        config={
+            "capacity": 100_000,
+            "double": True,
+            "n_step": 5,
+            "network": MLP((64, 64), "relu", layer_norm=True),
+        },
+        hparams={"learning_rate": Linear(2e-3), "epsilon": Linear(1.0, 0.05, 0.2), "target_every": 50},
+    ),
+    "dqn-catch": Preset(
+        "dqn",
+        env("Catch-bsuite"),
+        49_000,
+        config={"double": True, "n_step": 3},
+        hparams={"learning_rate": Linear(1e-3), "epsilon": Linear(1.0, 0.05, 0.3), "target_every": 100},
+    ),
+    "dqn-breakout": Preset(
+        "dqn",
+        env("Breakout-MinAtar"),
+        10_000_000,
+        config={"num_steps": 100, "batch_size": 64, "capacity": 100_000, "warmup": 5000, "double": True, "n_step": 3},
+        hparams={"learning_rate": 2.5e-4, "epsilon": Linear(1.0, 0.02, 0.02), "target_every": 500},
+        evaluations=100,
+    ),
+    "rainbow-cartpole": Preset(
+        "dqn",
+        env("CartPole-v1"),
+        99_000,
+        config={**RAINBOW, "network": MLP((64, 64), "relu", layer_norm=True)},
+        hparams={"learning_rate": Linear(1e-3), "epsilon": 0.0, "target_every": 100},
+    ),
+    "rainbow-breakout": Preset(
+        "dqn",
+        env("Breakout-MinAtar"),
+        10_000_000,
+        config={
+            **RAINBOW,
+            "num_steps": 100,
+            "batch_size": 64,
+            "capacity": 100_000,
+            "warmup": 5000,
+            "v_max": 50.0,
+        },
+        hparams={"learning_rate": 2.5e-4, "epsilon": 0.0, "target_every": 500},
+        evaluations=100,
+    ),
     "q-learning-frozenlake": Preset(
         "td_control",
         env("tabular/FrozenLake"),
@@ -129,14 +209,14 @@ PRESETS = {
         env("tabular/CliffWalking"),
         100_000,
         config={"target": "sarsa"},
-        hparams={"learning_rate": 0.5, "discount": 1.0, "exploration": 0.1},
+        hparams={"learning_rate": Linear(0.5, 0.01), "discount": 1.0, "exploration": 0.1},
     ),
     "expected-sarsa-cliffwalking": Preset(
         "td_control",
         env("tabular/CliffWalking"),
         100_000,
         config={"target": "expected_sarsa"},
-        hparams={"learning_rate": 0.5, "discount": 1.0, "exploration": 0.1},
+        hparams={"learning_rate": Linear(0.5, 0.01), "discount": 1.0, "exploration": 0.1},
     ),
     "double-q-learning-bias": Preset(
         "td_control",
@@ -150,7 +230,7 @@ PRESETS = {
         env("MountainCar-v0"),
         300_000,
         config={"target": "sarsa", "basis": Fourier((-1.2, -0.07), (0.6, 0.07), order=5)},
-        hparams={"learning_rate": 0.005, "discount": 1.0, "trace_lambda": 0.9, "exploration": Linear(0.1, 0.0)},
+        hparams={"learning_rate": Linear(0.005), "discount": 1.0, "trace_lambda": 0.9, "exploration": Linear(0.1, 0.0)},
     ),
     "ucb-bandit": Preset(
         "td_control",
