@@ -1,0 +1,22 @@
+"""The README's Python, run as a reader would."""
+
+import re
+from pathlib import Path
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def test_the_example_runs():
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    assert blocks
+    names: dict = {}
+    for block in blocks:
+        exec(compile(block, str(README), "exec"), names)
+    assert names["metrics"]["eval/return"].shape == (4, 8, 4)
+    assert names["run"].step == 20
+
+
+def test_links_lead_somewhere():
+    text = README.read_text()
+    for target in re.findall(r"\]\(([^)#]+)\)", text) + re.findall(r'src="([^"]+)"', text):
+        assert (README.parent / target).exists(), f"README.md links to {target}, which does not exist."
