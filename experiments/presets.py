@@ -146,6 +146,7 @@ PRESETS = {
         "dqn",
         env("MountainCar-v0"),
         299_000,
+        evaluations=46,
         config={
             "capacity": 100_000,
             "double": True,

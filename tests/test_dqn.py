@@ -62,6 +62,7 @@ def test_expected_target_is_that_of_rlax(double):
     np.testing.assert_allclose(surprise, jnp.abs(error), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:Rlax categorical_cross_entropy:PendingDeprecationWarning")
 @pytest.mark.parametrize("double", [False, True])
 def test_categorical_target_is_that_of_rlax(double):
     case = made(K)

@@ -169,7 +169,7 @@ def assert_drawn_as(counts, probabilities):
     assert scipy.stats.chisquare(counts, counts.sum() * probabilities / probabilities.sum()).pvalue > 1e-3
 
 
-@pytest.mark.parametrize("num_steps", [2, 9, 100], ids=["nearly empty", "not yet full", "full"])
+@pytest.mark.parametrize("num_steps", [2, 9, 85, 100])  # nearly empty, not yet full, full and early or late in a round
 def test_uniform_draws_are_uniform_over_transitions(num_steps):
     buffer = ragged(num_steps)
     batch = replay.sample(random.key(num_steps), buffer, 40_001, discount=DISCOUNT)
@@ -248,6 +248,17 @@ def test_the_ends_of_a_tree_of_a_million_are_no_empty_leaves():
         index, weight = find(tree, at, jnp.full(len(fraction), remainder, jnp.float32))
         assert (np.asarray(weight) > 0).all()
         np.testing.assert_array_equal(weight, weights[index])
+
+
+def test_leaves_of_a_million_are_told_apart():
+    """At one fraction of the total, the remainder finds each leaf around there in proportion to its weight."""
+    weights = 1 + np.random.default_rng(0).random(10**6)
+    grid = jnp.arange(2**18) / 2**18
+    index, _ = jax.jit(sum_tree.find)(full_tree(weights), jnp.full(len(grid), 0.7), grid)
+    leaves = np.arange(index[0], index[-1] + 1)
+    assert len(leaves) >= 256 and (np.diff(index) >= 0).all()
+    expected = weights[leaves] / weights[leaves].sum()
+    np.testing.assert_allclose(np.bincount(index - index[0]) / len(grid), expected, atol=2 / len(grid))
 
 
 def test_draws_among_a_million_leaves():
