@@ -174,7 +174,7 @@ PRESETS = {
         "dqn",
         env("CartPole-v1"),
         99_000,
-        config={**RAINBOW, "network": MLP((64, 64), "relu", layer_norm=True)},
+        config={**RAINBOW, "n_step": 5, "network": MLP((64, 64), "relu", layer_norm=True)},
         hparams={"learning_rate": Linear(1e-3), "epsilon": 0.0, "target_every": 100},
     ),
     "rainbow-breakout": Preset(
