@@ -55,7 +55,7 @@ PRESETS = {
         env("CartPole-v1"),
         500_000,
         config={"num_envs": 16, "num_steps": 64, "num_minibatches": 8},
-        hparams={"learning_rate": Linear(1e-3)},
+        hparams={"learning_rate": Linear(1e-3), "discount": 0.98, "gae_lambda": 0.9},
     ),
     "ppo-acrobot": Preset(
         "ppo",
