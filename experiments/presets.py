@@ -54,7 +54,7 @@ PRESETS = {
         "ppo",
         env("CartPole-v1"),
         500_000,
-        config={"num_envs": 16, "num_steps": 64, "num_minibatches": 8},
+        config={"num_envs": 16, "num_steps": 128, "num_minibatches": 8},
         hparams={"learning_rate": Linear(1e-3), "discount": 0.98, "gae_lambda": 0.9},
     ),
     "ppo-acrobot": Preset(
