@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from jax import Array, lax
 from jax import numpy as jnp
 
+from jaxrl.envs import Spec
 from jaxrl.rollout import Transition
 
 # The largest count in steps of one that float32 can hold. From there on the statistics are a moving average over
@@ -90,6 +91,19 @@ class Normalizer(NamedTuple):
 
     observations: Statistics | None
     returns: Returns | None  # its rewards are divided by their standard deviation
+
+
+def check(spec: Spec) -> None:
+    """Refuse to normalise observations that are numbers of states.
+
+    Raises:
+        ValueError: discrete observations.
+    """
+    if spec.num_obs is not None:
+        raise ValueError(
+            f"{spec.name} shows one of {spec.num_obs} discrete observations, which have no mean: "
+            "use normalize_observations=False."
+        )
 
 
 def start(obs_shape: tuple[int, ...], num_envs: int, *, observations: bool, rewards: bool) -> Normalizer:

@@ -130,11 +130,8 @@ def check(spec: Spec, config: Config) -> None:
             f"dropout={config.network.dropout} would compare the policy that acted with another random network: "
             "PPO needs dropout=0."
         )
-    if config.normalize_observations and spec.num_obs is not None:
-        raise ValueError(
-            f"{spec.name} shows one of {spec.num_obs} discrete observations, which have no mean: "
-            "use normalize_observations=False."
-        )
+    if config.normalize_observations:
+        normalize.check(spec)
 
 
 def make(env: Env, config: Config, network: networks.Network | None = None) -> rollout.Agent:
