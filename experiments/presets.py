@@ -49,6 +49,19 @@ RAINBOW: dict[str, Any] = {
     "noisy": True,
 }
 
+# DQN on MinAtar's grids: a tenth of Mnih et al.'s replay for a tenth of their steps and a small network.
+MINATAR_DQN: dict[str, Any] = {
+    "config": {"num_steps": 100, "batch_size": 64, "capacity": 100_000, "warmup": 5000, "double": True, "n_step": 3},
+    "hparams": {"learning_rate": 2.5e-4, "epsilon": Linear(1.0, 0.02, 0.02), "target_every": 500},
+    "evaluations": 100,
+}
+
+# PQN on them: one pass over the steps of many environments (Gallici et al. 2024, appendix).
+MINATAR_PQN: dict[str, Any] = {
+    "config": {"num_envs": 64, "num_epochs": 1, "network": CNN(layer_norm=True)},
+    "hparams": {"learning_rate": Linear(1e-3)},
+}
+
 PRESETS = {
     "ppo-cartpole": Preset(
         "ppo",
@@ -107,20 +120,8 @@ PRESETS = {
         500_000,
         hparams={"learning_rate": Linear(1e-3), "q_lambda": 0.95, "epsilon": Linear(1.0, 0.05, 0.2)},
     ),
-    "pqn-breakout": Preset(
-        "pqn",
-        env("Breakout-MinAtar"),
-        10_000_000,
-        config={"num_envs": 64, "num_epochs": 1, "network": CNN(layer_norm=True)},
-        hparams={"learning_rate": Linear(1e-3)},
-    ),
-    "pqn-spaceinvaders": Preset(
-        "pqn",
-        env("SpaceInvaders-MinAtar"),
-        10_000_000,
-        config={"num_envs": 64, "num_epochs": 1, "network": CNN(layer_norm=True)},
-        hparams={"learning_rate": Linear(1e-3)},
-    ),
+    "pqn-breakout": Preset("pqn", env("Breakout-MinAtar"), 10_000_000, **MINATAR_PQN),
+    "pqn-spaceinvaders": Preset("pqn", env("SpaceInvaders-MinAtar"), 10_000_000, **MINATAR_PQN),
     # The thousand steps of warm-up are steps too: with them a run is of 100,000 or 300,000.
     "dqn-cartpole": Preset(
         "dqn",
@@ -162,14 +163,10 @@ PRESETS = {
         config={"double": True, "n_step": 3},
         hparams={"learning_rate": Linear(1e-3), "epsilon": Linear(1.0, 0.05, 0.3), "target_every": 100},
     ),
-    "dqn-breakout": Preset(
-        "dqn",
-        env("Breakout-MinAtar"),
-        10_000_000,
-        config={"num_steps": 100, "batch_size": 64, "capacity": 100_000, "warmup": 5000, "double": True, "n_step": 3},
-        hparams={"learning_rate": 2.5e-4, "epsilon": Linear(1.0, 0.02, 0.02), "target_every": 500},
-        evaluations=100,
-    ),
+    "dqn-breakout": Preset("dqn", env("Breakout-MinAtar"), 10_000_000, **MINATAR_DQN),
+    "dqn-asterix": Preset("dqn", env("Asterix-MinAtar"), 10_000_000, **MINATAR_DQN),
+    "dqn-freeway": Preset("dqn", env("Freeway-MinAtar"), 10_000_000, **MINATAR_DQN),
+    "dqn-spaceinvaders": Preset("dqn", env("SpaceInvaders-MinAtar"), 10_000_000, **MINATAR_DQN),
     "rainbow-cartpole": Preset(
         "dqn",
         env("CartPole-v1"),
