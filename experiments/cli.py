@@ -21,7 +21,7 @@ HELP = """usage: python -m experiments COMMAND ...
   train ALGORITHM [OPTIONS]   train one or many seeds in one program
   resume RUN                  continue a run that was stopped, bit for bit
   evaluate RUN [OPTIONS]      evaluate the last state of a run, more closely than in training
-  plot RUN [RUN ...]          draw learning curves, what a generative model makes, a grid world's values
+  plot RUN [RUN ...]          draw learning curves, returns expected and obtained, what a model makes, a table
   list                        learners, environments, data sets and presets
   bench                       steps per second against the ceiling of acting without learning
 
@@ -182,6 +182,9 @@ def plot(words: list[str]) -> int:
     target = Path(asked.out or found[0] / "curve.png")
     plots.curves(found, target)
     print(target)
+    if len(found) == 1:
+        for picture in plots.predictions(found[0]):
+            print(picture)
     stored = folder.open_run(found[0])[2]
     has_pictures = isinstance(stored.source, sources.Data) or plots.layout_of(stored) is not None
     if len(found) == 1 and has_pictures and (found[0] / folder.CHECKPOINTS).exists():

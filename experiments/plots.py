@@ -61,6 +61,35 @@ def curves(paths: Sequence[Path], target: Path) -> None:
     figure.savefig(target)
 
 
+def predictions(path: Path) -> list[Path]:
+    """What an agent expected at the start of an episode against what it then obtained, values.png: medians over seeds.
+
+    Both are discounted and greedy. An agent that expects more than it obtains overestimates.
+    """
+    rows = folder.read_metrics(path)
+    if not rows or "eval/predicted_return" not in rows[0]:
+        return []
+    _, _, experiment = folder.open_run(path)
+    steps = np.array(sorted({row["step"] for row in rows}))
+    figure = Figure(figsize=(6.4, 4.0), dpi=150, layout="constrained")
+    axes = figure.add_subplot()
+    for metric, label, color in zip(("predicted", "discounted"), ("expected", "obtained"), COLORS, strict=False):
+        values = folder.column(rows, f"eval/{metric}_return")
+        axes.plot(steps, np.median(values, -1), color=color, linewidth=2, label=label)
+        if experiment.seeds > 1:
+            axes.fill_between(steps, *np.quantile(values, (0.25, 0.75), -1), color=color, alpha=0.25, linewidth=0)
+    axes.set_ylabel("discounted return per episode", color=GREY)
+    axes.set_xlabel(f"{experiment.source.unit} per seed", color=GREY)
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    several = f"median and quartiles of {experiment.seeds} seeds" if experiment.seeds > 1 else "1 seed"
+    axes.set_title(f"{experiment}: {several}", color=GREY)
+    axes.grid(color="#dddddd", linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, loc="best", fontsize=9)
+    figure.savefig(path / "values.png")
+    return [path / "values.png"]
+
+
 def _finite(values: np.ndarray) -> np.ndarray:
     """`values` with gaps where they are infinite."""
     return np.where(np.isfinite(values), values, np.nan)

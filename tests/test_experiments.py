@@ -15,6 +15,7 @@ import pytest
 import scipy.stats
 from jax import numpy as jnp
 from jax import random
+from matplotlib.axes import Axes
 
 from experiments import (
     cli,
@@ -455,6 +456,22 @@ def test_evaluate_and_plot(finished, capsys):
     assert float(tenth[2].split()[1]) == pytest.approx(10 * float(first[1].split()[1]), rel=1e-3)
     assert cli.main("plot run other --out both.png".split()) == 0
     assert Path("both.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_expected_against_obtained_returns(finished, monkeypatch):
+    path = Path("run")
+    assert plots.predictions(path) == []  # the toy expects nothing
+    rows = [
+        {**row, "eval/predicted_return": float(row["step"]), "eval/discounted_return": 2.0}
+        for row in folder.read_metrics(path)
+    ]
+    monkeypatch.setattr(folder, "read_metrics", lambda path: rows)
+    drawn = {}
+    monkeypatch.setattr(Axes, "plot", lambda self, x, y, **style: drawn.update({style["label"]: (x, y)}))
+    monkeypatch.setattr(Axes, "legend", lambda self, **style: None)
+    assert plots.predictions(path) == [path / "values.png"] and (path / "values.png").exists()
+    np.testing.assert_array_equal(*drawn["expected"])
+    np.testing.assert_array_equal(drawn["obtained"][1], 2.0)
 
 
 def test_list_and_help(capsys):
