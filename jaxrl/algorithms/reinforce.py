@@ -1,0 +1,192 @@
+"""REINFORCE: the score of each action times the return that followed it (Williams 1992, doi:10.1007/BF00992696).
+
+Sutton and Barto 2018, equation 13.8, and 13.11 with a baseline: reward-to-go, no baseline, a constant one or the value
+of the state. Axes: T steps, N environments, B = T * N steps.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+import jax
+from jax import Array, lax, random
+from jax import numpy as jnp
+
+from jaxrl import policies, returns, rollout
+from jaxrl.core import checks, fit, networks
+from jaxrl.envs import Env, Spec
+
+Baseline = Literal["none", "constant", "value"]
+
+
+@dataclass(frozen=True)
+class Config:
+    """What fixes shapes and program."""
+
+    num_envs: int = 4  # environments acted in at once, N
+    num_steps: int = 1000  # steps in each of them per update, T: at least the time limit of an episode
+    baseline: Baseline = "value"  # taken from the returns: nothing, their running mean, or a learned value
+    weight_by_discount: bool = False  # step t of an episode counts discount**t: the gradient of the discounted return
+    network: networks.MLP | networks.CNN = networks.MLP()  # of actor and critic
+    distribution: policies.HeadName = "gaussian"  # of continuous actions
+    optimizer: fit.OptimizerFactory = fit.Optimizer()  # from a learning rate to a transformation
+    eval_episodes: int = 16  # per evaluation
+    eval_greedy: bool = False  # evaluate the likeliest actions instead of sampled ones
+
+    @property
+    def steps_per_update(self) -> int:
+        return self.num_envs * self.num_steps
+
+
+class Hyperparams(NamedTuple):
+    """Traced numbers: any of them may carry a vmap axis or be a schedule."""
+
+    learning_rate: Any = 1e-2  # of the optimiser
+    discount: Any = 0.99  # weight of a reward one step later
+    baseline_rate: Any = 0.5  # of the way that the constant baseline goes to the mean return of each update
+    value_coef: Any = 0.5  # weight of the critic's loss
+    max_grad_norm: Any = jnp.inf  # bound on the global norm of the gradient
+
+
+class State(NamedTuple):
+    """Everything a run carries from update to update."""
+
+    fit: fit.Fit
+    mean_return: Array  # [] running mean of the returns of earlier updates: the constant baseline
+
+
+class Batch(NamedTuple):
+    """What the loss needs of each step, leaves [B, ...]."""
+
+    obs: Array
+    action: Array  # as sampled
+    to_go: Array  # the return from there
+    advantage: Array  # that less the baseline
+    whole: Array  # bool: of an episode that counts
+
+
+def whole_episodes(done: Array, max_steps: int) -> tuple[Array, Array]:
+    """Which steps count, bool [T, N], and how many came before each in its episode, int32 [T, N].
+
+    `done` [T, N] is true where an episode ended, and every path begins with a new one. An episode counts if it began
+    with at least `max_steps` of the path to go: long enough to see its end, and known before its first action. To take
+    all that happen to end within the path would favour short ones.
+    """
+    length = done.shape[0]
+    time = jnp.arange(length)[:, None]
+    begins = jnp.roll(done, 1, axis=0).at[0].set(True)
+    first = lax.cummax(jnp.where(begins, time, 0), axis=0)
+    return first <= length - max_steps, time - first
+
+
+def make_batch(
+    path: rollout.Transition,
+    state: State,
+    network: networks.Network,
+    config: Config,
+    max_steps: int,
+    hparams: Hyperparams,
+) -> Batch:
+    """Path [T, N, ...] to batch [B, ...].
+
+    What a time limit cuts off is estimated by the learned value if there is one. Without, the return within the limit
+    is all there is: then it is that one whose gradient is estimated.
+    """
+    done = path.terminated | path.truncated
+    whole, time = whole_episodes(done, max_steps)
+    value = next_value = jnp.zeros_like(path.reward)
+    if config.baseline == "value":
+        _, value = network.apply(state.fit.params, path.obs)
+        _, next_value = network.apply(state.fit.params, path.next_obs)
+    to_go = returns.lambda_returns(path.reward, next_value, path.terminated, path.truncated, hparams.discount, 1.0)
+    advantage = to_go - (state.mean_return if config.baseline == "constant" else value)
+    if config.weight_by_discount:
+        advantage *= hparams.discount**time
+    batch = Batch(path.obs, path.extra, to_go, advantage, whole)
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), batch)
+
+
+def loss(
+    params: Any, network: networks.Network, head: policies.Head, baseline: Baseline, batch: Batch, hparams: Hyperparams
+) -> tuple[Array, dict[str, Array]]:
+    """Equation 13.11 as a loss, and that of a learned value. Returns (scalar, metrics).
+
+    The steps that count are summed and divided by B, always the same number. Their mean would weigh each step by the
+    lengths of the episodes played with it, which its action has a part in.
+    """
+    outputs, value = network.apply(params, batch.obs)
+    policy = head.distribution(*outputs)
+
+    def mean(x):
+        return (batch.whole * x).mean()
+
+    total = policy_loss = -mean(policy.log_prob(batch.action) * batch.advantage)
+    metrics = {"policy_loss": policy_loss, "entropy": mean(policy.entropy()) / mean(1.0)}
+    if baseline == "value":
+        metrics["value_loss"] = 0.5 * mean(jnp.square(value - batch.to_go))
+        total += hparams.value_coef * metrics["value_loss"]
+    return total, metrics
+
+
+def check(spec: Spec, config: Config) -> None:
+    """Refuse what cannot work."""
+    checks.at_least_one(num_envs=config.num_envs, num_steps=config.num_steps, eval_episodes=config.eval_episodes)
+    if config.num_steps < spec.max_steps:
+        raise ValueError(
+            f"num_steps={config.num_steps} may not see the end of an episode of {spec.name}, which is cut after "
+            f"{spec.max_steps}: use num_steps={spec.max_steps} or more."
+        )
+    if config.network.dropout:
+        raise ValueError(
+            f"dropout={config.network.dropout} would credit the actions of one random network to another: "
+            "REINFORCE needs dropout=0."
+        )
+
+
+def make(env: Env, config: Config, network: networks.Network | None = None) -> rollout.Agent:
+    """A REINFORCE agent; `network` replaces the one of `config` (see `policies.actor_critic` for its outputs).
+
+    Raises:
+        ValueError: a path shorter than an episode may be, dropout, or a network that does not suit the observations.
+    """
+    check(env.spec, config)
+    head = policies.head(env.spec.action, config.distribution)
+    if network is None:
+        network = policies.actor_critic(env.spec, head, config.network)
+
+    def init(key, hparams, env_params):
+        return State(fit.start(config.optimizer, network.init(key)), jnp.zeros(()))
+
+    def act(key, state, obs, greedy=False):
+        outputs, _ = network.apply(state.fit.params, obs)
+        distribution = head.distribution(*outputs)
+        return head.to_env(distribution.mode() if greedy else distribution.sample(seed=key))
+
+    def explore(state, key, obs):
+        outputs, _ = network.apply(state.fit.params, obs)
+        action = head.distribution(*outputs).sample(seed=key)
+        return head.to_env(action), action
+
+    def update(key, state, hparams, env_params):
+        start_key, collect_key = random.split(key)
+        cursor = rollout.start(env, start_key, config.num_envs, env_params)
+        policy = partial(explore, state)
+        _, path = rollout.collect(env, policy, cursor, env_params, collect_key, config.num_steps)
+        batch = make_batch(path, state, network, config, env.spec.max_steps, hparams)
+        optimizer = config.optimizer(hparams.learning_rate)
+        arguments = network, head, config.baseline, batch, hparams
+        fitted, metrics = fit.step(optimizer, loss, state.fit, *arguments, max_grad_norm=hparams.max_grad_norm)
+        new_mean = (batch.whole * batch.to_go).sum() / batch.whole.sum()
+        mean_return = state.mean_return + hparams.baseline_rate * (new_mean - state.mean_return)
+        whole = batch.whole.reshape(path.reward.shape)
+        ended = path.terminated | path.truncated
+        episode_return = (whole * path.reward).sum() / (whole & ended).sum()
+        return State(fitted, mean_return), {**metrics, "return": episode_return, "share_whole": whole.mean()}
+
+    def evaluate(key, state, hparams, env_params):
+        def policy(key, obs):
+            return act(key, state, obs, config.eval_greedy), None
+
+        return rollout.evaluate(env, policy, env_params, key, config.eval_episodes)
+
+    return rollout.Agent(init, update, evaluate, act)
