@@ -1,0 +1,195 @@
+"""What autoregressive models share: the distribution of one variable, likelihoods, the naive sampler.
+
+The variables of an example are numbered along its flattened array: row by row, colour by colour within a pixel.
+Axes: N examples, B batch, D variables, L levels, P numbers that give the distribution of one variable.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax import Array, lax, nn, random
+from jax import numpy as jnp
+
+from generative import data, likelihoods
+from jaxrl.core import checks
+
+
+class Conditional(NamedTuple):
+    """The distribution of one variable, an integer below L, given P outputs of a network."""
+
+    size: int  # P
+    log_prob: Callable[[Array, Array], Array]  # (outputs [..., P], x [...] int) -> [...] nats
+    draw: Callable[[Array, Array], Array]  # (noise [...] uniform in [0, 1), outputs [..., P]) -> [...] int32
+
+
+class Wish(NamedTuple):
+    """What to draw: everything, or the rest of examples given in part."""
+
+    x: Array  # [B, D] int32
+    given: Array  # [B, D] bool: take the value of `x`; draw the others
+
+
+def categorical(levels: int) -> Conditional:
+    """Any distribution over `levels` values: a logit for each, or one logit of the value 1 if there are two."""
+    if levels == 2:
+
+        def log_prob(outputs: Array, x: Array) -> Array:
+            return likelihoods.bernoulli(outputs, x[..., None].astype(jnp.float32))
+
+        def draw(noise: Array, outputs: Array) -> Array:
+            return (noise < nn.sigmoid(outputs[..., 0])).astype(jnp.int32)
+
+        return Conditional(1, log_prob, draw)
+
+    def log_prob_of_many(outputs: Array, x: Array) -> Array:
+        chosen = lax.broadcasted_iota(jnp.int32, outputs.shape, outputs.ndim - 1) == x[..., None]
+        return jnp.where(chosen, outputs, 0.0).sum(-1) - nn.logsumexp(outputs, -1)  # a gather trains slowly on a CPU
+
+    return Conditional(levels, log_prob_of_many, lambda noise, outputs: invert(noise, nn.softmax(outputs)))
+
+
+def invert(noise: Array, probabilities: Array) -> Array:
+    """The level [...] int32 whose share of [0, 1) holds `noise` [...], given the `probabilities` [..., L]."""
+    ends = jnp.cumsum(probabilities, -1)[..., :-1]
+    return (noise[..., None] >= ends).sum(-1, dtype=jnp.int32)
+
+
+def choose(conditional: Conditional, noise: Array, outputs: Array, wish: Wish, variable: Any) -> Array:
+    """The value [B] of one `variable`: as given, or drawn by its `noise` [B] from `outputs` [B, P]."""
+    drawn = conditional.draw(noise, outputs)
+    return jnp.where(wish.given[:, variable], wish.x[:, variable], drawn)
+
+
+def draw_naively(
+    conditional: Conditional, noise: Array, outputs: Callable[[Array], Array], wish: Wish, order: Array
+) -> Array:
+    """Examples [B, D] int32 by one full pass of `outputs([B, D] int32) -> [B, D, P]` for each variable in `order` [D].
+
+    The variable drawn at time t takes `noise[t]` [B], so that every way of drawing gives the same examples.
+    """
+
+    def step(x: Array, moment: tuple[Array, Array]) -> tuple[Array, None]:
+        noise, variable = moment
+        value = choose(conditional, noise, outputs(x)[:, variable], wish, variable)
+        return x.at[:, variable].set(value), None
+
+    return lax.scan(step, jnp.zeros_like(wish.x), (noise, order))[0]
+
+
+def samplers(
+    spec: data.Spec, methods: Sequence[str], draw: Callable[..., Array], num_classes: int | None = None
+) -> tuple[Callable[..., Array], Callable[..., Array]]:
+    """`sample` and `complete` of a model, given `draw(key, params, wish, label, method) -> [B, D] int32`.
+
+    The first of `methods` is used where none is asked for; classes in turn where no label is, if the model reads one of
+    `num_classes`.
+    """
+
+    def scaled(key: Array, state: Any, wish: Wish, label: Any, method: str | None) -> Array:
+        method = methods[0] if method is None else method
+        if method not in methods:
+            raise ValueError(checks.unknown("method of sampling", method, methods))
+        if label is None and num_classes is not None:
+            label = jnp.arange(len(wish.x)) % num_classes
+        x = draw(key, state.fit.params, wish, check_label(num_classes, label, len(wish.x)), method)
+        return data.scale(x, spec.levels).reshape(-1, *spec.shape)
+
+    def sample(key: Array, state: Any, count: int, label: Any = None, method: str | None = None) -> Array:
+        shape = count, math.prod(spec.shape)
+        return scaled(key, state, Wish(jnp.zeros(shape, jnp.int32), jnp.zeros(shape, bool)), label, method)
+
+    def complete(key: Array, state: Any, x: Any, given: Any, label: Any = None, method: str | None = None) -> Array:
+        check_examples(spec, x)
+        x = jnp.asarray(x, jnp.int32).reshape(len(x), -1)
+        given = jnp.broadcast_to(jnp.asarray(given, bool), (len(x), *spec.shape)).reshape(x.shape)
+        return scaled(key, state, Wish(x, given), label, method)
+
+    return sample, complete
+
+
+def evaluate(
+    log_prob: Callable[..., Array], params: Any, x: Array, label: Array | None = None, batch_size: int = 500
+) -> dict[str, Array]:
+    """Mean nats per example and bits per variable of `x` [N, *shape] under `log_prob(params, x, label) -> [N]`."""
+
+    def one(example: Any) -> Array:
+        return log_prob(params, *jax.tree.map(lambda leaf: leaf[None], example))[0]
+
+    nll = -lax.map(one, (x, label), batch_size=batch_size).mean()
+    return {"eval/nll": nll, "eval/bits_per_dim": nll / (math.prod(x.shape[1:]) * math.log(2))}
+
+
+def marginal_outputs(x: Array, conditional: Conditional, levels: int) -> Array:
+    """Outputs [D, P] of `categorical(levels)` that give each variable's frequencies in `x` [N, *shape].
+
+    Probabilities are kept above 0.001, as for the VAE: a predictor that knows no more has a finite likelihood.
+    """
+    x = x.reshape(len(x), -1)
+    variables = jnp.broadcast_to(jnp.arange(x.shape[1]), x.shape)
+    counts = jnp.zeros((x.shape[1], levels)).at[variables, x].add(1.0)
+    logits = jnp.log(jnp.clip(counts / len(x), 0.001, 0.999))
+    return logits if conditional.size > 1 else logits[:, 1:] - logits[:, :1]
+
+
+def check(spec: data.Spec, eval_split: str, images: bool = False) -> int:
+    """The number of levels of the data, or their refusal by a model of integers, of `images` if it is one.
+
+    Raises:
+        ValueError: real numbers; a shape that is none of an image; a split without examples.
+    """
+    if spec.levels is None or spec.levels < 2:
+        raise ValueError(
+            f"{spec.name} has levels={spec.levels}, but an autoregressive model needs integers of at least two levels: "
+            "give integers, and data.from_arrays their number of levels."
+        )
+    if images and len(spec.shape) != 3:
+        raise ValueError(f"{spec.name} holds examples of shape {spec.shape}, not images [height, width, channels].")
+    if not {"valid": spec.num_valid, "test": spec.num_test}[eval_split]:
+        raise ValueError(f"{spec.name} has no {eval_split} examples to evaluate: give some, or the other eval_split.")
+    return spec.levels
+
+
+def check_examples(spec: data.Spec, x: Any) -> None:
+    """Refuse examples that are not of the data a model was made for; values only where they are known.
+
+    Raises:
+        ValueError: another shape; values that are not integers below the number of levels.
+    """
+    if tuple(x.shape[1:]) != spec.shape:
+        raise ValueError(f"Examples of shape {tuple(x.shape[1:])} given to a model of {spec.name}, {spec.shape}.")
+    if not (jnp.issubdtype(x.dtype, jnp.integer) or x.dtype == bool):
+        raise ValueError(f"{x.dtype} examples given to a model of integers below {spec.levels}: do not scale them.")
+    if not isinstance(x, jax.core.Tracer) and x.size:
+        low, high, levels = int(np.min(x)), int(np.max(x)), spec.levels or 0
+        if low < 0 or high >= levels:
+            raise ValueError(f"Values {low} to {high} given to a model of 0 .. {levels - 1}: fit their levels.")
+
+
+def check_label(num_classes: int | None, label: Any, count: int) -> Array | None:
+    """`label` as an array [count], None for a model without classes; values are checked only where they are known.
+
+    Raises:
+        ValueError: labels missing, not wanted, of another number, or outside the classes.
+    """
+    if num_classes is None:
+        if label is not None:
+            raise ValueError(
+                "Labels given to a model that reads none: leave them out, or use one with conditional=True."
+            )
+        return None
+    if label is None:
+        raise ValueError(f"This model is of examples given their class: give labels from 0 to {num_classes - 1}.")
+    if not isinstance(label, jax.core.Tracer) and (np.min(label) < 0 or np.max(label) >= num_classes):
+        raise ValueError(f"Labels {np.min(label)} to {np.max(label)} given to a model of 0 .. {num_classes - 1}.")
+    label = jnp.asarray(label)
+    if label.ndim and len(label) != count:
+        raise ValueError(f"{len(label)} labels given for {count} examples.")
+    return jnp.broadcast_to(label, (count,))
+
+
+def uniform(key: Array, wish: Wish) -> Array:
+    """Noise [D, B] in [0, 1) for every variable, in the order they are drawn."""
+    return random.uniform(key, wish.x.T.shape)
