@@ -21,6 +21,7 @@ import numpy as np
 from jax import Array, lax, random
 from jax import numpy as jnp
 
+from generative import toys
 from jaxrl.core import checks, shuffle
 
 FOLDER_VARIABLE = "JAXRL_DATA"
@@ -122,6 +123,7 @@ def load(name: str, folder: str | Path | None = None, *, join_valid: bool = Fals
       wrote the test images: the first 1297 train, the next 200 valid, the last 300 test. Needs no file.
     - `mnist`: 28x28, 256 grey levels; the first 50,000 training images train, the last 10,000 valid, 10,000 test.
     - `binarized_mnist`: the fixed binary images of Larochelle and Murray 2011; 50,000 train, 10,000 valid, 10,000 test.
+    - `ring`, `grid`, `spirals`, `moons`: points in the plane, see `toys`; 100,000 train, 10,000 test. Need no file.
 
     `join_valid` appends the validation examples to the training examples, as Burda et al. 2015 train on MNIST's 60,000;
     `valid` stays as it was.
@@ -259,6 +261,16 @@ def _binarized_mnist(folder: str | Path | None) -> dict[str, Any]:
     return {**splits, "levels": 2}
 
 
+def _toy(name: str) -> Callable[[str | Path | None], dict[str, Any]]:
+    def loader(folder: str | Path | None) -> dict[str, Any]:
+        del folder
+        generator = np.random.default_rng(0)
+        sizes = {"train": toys.NUM_TRAIN, "test": toys.NUM_TEST}
+        return {split: Examples(*toys.draw(generator, name, size)) for split, size in sizes.items()}
+
+    return loader
+
+
 def _find(files: list[str], subfolders: list[str], folder: str | Path | None) -> tuple[Path | None, str]:
     """The first of `files` in the data folder or a subfolder, and where it was looked for, in words."""
     named = folder or os.environ.get(FOLDER_VARIABLE)
@@ -326,4 +338,5 @@ _LOADERS: dict[str, Callable[[str | Path | None], dict[str, Any]]] = {
     "digits": _digits,
     "mnist": _mnist,
     "binarized_mnist": _binarized_mnist,
+    **{name: _toy(name) for name in (*toys.MIXTURES, *toys.NOISE)},
 }

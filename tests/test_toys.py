@@ -1,0 +1,42 @@
+"""Toy data where every mode is known, and stacked or translated images made of others."""
+
+import numpy as np
+import pytest
+
+from generative import data, toys
+
+
+@pytest.mark.parametrize("name", ["ring", "grid", "spirals", "moons"])
+def test_toys_are_points_in_the_plane(name):
+    spec, source = data.load(name)
+    assert (spec.shape, spec.levels, spec.num_train, spec.num_test) == ((2,), None, 100_000, 10_000)
+    assert spec.num_classes == {"ring": 8, "grid": 25}.get(name, 2)
+    assert len(np.unique(np.concatenate([source.train.x, source.test.x]), axis=0)) > 109_000  # of their own
+
+
+@pytest.mark.parametrize(("name", "scale"), [("ring", 0.01), ("grid", 0.05)])
+def test_mixtures_have_the_modes_of_the_papers(name, scale):
+    _, source = data.load(name)
+    x, label = np.asarray(source.train.x), np.asarray(source.train.label)
+    center = toys.MIXTURES[name].mean
+    if name == "ring":
+        np.testing.assert_allclose(np.linalg.norm(center, axis=1), 1)
+        np.testing.assert_allclose(np.linalg.norm(center - np.roll(center, 1, 0), axis=1), 2 * np.sin(np.pi / 8))
+    else:
+        assert {tuple(mode) for mode in center} == {(a, b) for a in (-4, -2, 0, 2, 4) for b in (-4, -2, 0, 2, 4)}
+    for mode in range(len(center)):
+        mine = x[label == mode]
+        assert abs(len(mine) / len(x) - 1 / len(center)) < 0.005
+        np.testing.assert_allclose(mine.mean(0), center[mode], atol=scale / 10)
+        np.testing.assert_allclose(np.cov(mine.T), scale**2 * np.eye(2), atol=0.1 * scale**2)
+
+
+def test_curves_lie_where_they_should():
+    x, label = toys.draw(np.random.default_rng(1), "moons", 5000)
+    upper = np.where(label[:, None] == 0, x, [1.0, 0.5] - x)
+    assert np.linalg.norm(upper, axis=1).std() == pytest.approx(0.1, rel=0.05)
+    x, label = toys.draw(np.random.default_rng(1), "spirals", 5000)
+    radius = np.linalg.norm(x, axis=1)
+    turned = np.arctan2(x[:, 1], x[:, 0]) - 2 * np.pi * toys.SPIRAL_TURNS * radius - np.pi * label
+    outer = radius > 0.3
+    assert np.abs(np.angle(np.exp(1j * turned[outer]))).max() < 1.5  # a quarter turn is halfway to the other arm
