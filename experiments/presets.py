@@ -283,6 +283,29 @@ PRESETS = {
         100 * 50_000,
         hparams={"learning_rate": Linear(1e-3)},
     ),
+    "made-digits": Preset(
+        "made",
+        data("digits"),
+        50 * 1297,
+        config={"hidden": (200,)},
+        hparams={"learning_rate": Linear(3e-3)},
+    ),
+    "made-binarized-mnist": Preset(
+        "made",
+        data("binarized_mnist"),
+        30 * 50_000,
+        config={"hidden": (4000,)},
+        hparams={"learning_rate": Linear(1e-3)},
+        evaluations=30,
+    ),
+    "made-binarized-mnist-32": Preset(
+        "made",
+        data("binarized_mnist"),
+        60 * 50_000,
+        config={"hidden": (2000, 2000), "num_masks": 32},
+        hparams={"learning_rate": Linear(1e-3)},
+        evaluations=12,
+    ),
 }
 
 

@@ -53,6 +53,7 @@ LEARNERS = {
     ),
     "dyna": agent("dyna"),
     "vae": model("vae"),
+    "made": model("made", "eval/nll", higher_is_better=False),
 }
 
 

@@ -13,10 +13,9 @@ class Model(NamedTuple):
     sample: Callable[..., Any]  # (key, state, count) -> [count, *shape] in [0, 1] for images
     reconstruct: Callable[..., Any] | None = None  # (key, state, x) -> [N, *shape]
     log_likelihood: Callable[..., Any] | None = None  # (key, state, hparams, x, num_samples) -> [N] nats
-    complete: Callable[..., Any] | None = None  # (key, state, x, given [*shape] bool) -> x with what is not given drawn
+    # Of autoregressive models; those that read a class also take `label`.
+    complete: Callable[..., Any] | None = None  # (key, state, x, given [*shape] bool) -> `x` with the rest drawn
     log_prob: Callable[..., Any] | None = None  # (params, x) -> [N] nats, exact
-    nats: Callable[..., Any] | None = (
-        None  # (params, x) -> [N, *shape], minus log-probability of each value in its turn
-    )
-    outputs: Callable[..., Any] | None = None  # (params, x scaled to [0, 1]) -> [N, *shape, P], for `generative.checks`
-    order: Any = None  # [D] variables in the order that `nats`, `outputs` and the sampler take them
+    nats: Callable[..., Any] | None = None  # (params, x) -> [N, *shape] that each value costs, given those before it
+    outputs: Callable[..., Any] | None = None  # (params, x scaled to [0, 1]) -> [N, *shape, P], for `checks`
+    order: Any = None  # [D] variables in the order of `nats` and `outputs`
