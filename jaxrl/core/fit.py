@@ -25,16 +25,16 @@ class Optimizer:
     name: Literal["adam", "adamw", "radam", "rmsprop", "sgd"] = "adam"
     epsilon: float = 1e-8  # added to the root of the second moment: all but sgd
     weight_decay: float = 1e-4  # adamw alone
-    momentum: float = 0.9  # sgd alone
+    momentum: float = 0.9  # decay of the first moment: all but rmsprop
 
     def __call__(self, learning_rate: Any) -> optax.GradientTransformation:
         match self.name:
             case "adam":
-                return optax.adam(learning_rate, eps=self.epsilon)
+                return optax.adam(learning_rate, b1=self.momentum, eps=self.epsilon)
             case "adamw":
-                return optax.adamw(learning_rate, eps=self.epsilon, weight_decay=self.weight_decay)
+                return optax.adamw(learning_rate, b1=self.momentum, eps=self.epsilon, weight_decay=self.weight_decay)
             case "radam":
-                return optax.radam(learning_rate, eps=self.epsilon)
+                return optax.radam(learning_rate, b1=self.momentum, eps=self.epsilon)
             case "rmsprop":
                 return optax.rmsprop(learning_rate, decay=0.99, eps=self.epsilon)
             case "sgd":
@@ -66,8 +66,11 @@ def start(optimizer: OptimizerFactory, params: Any) -> Fit:
 
 def step(
     optimizer: optax.GradientTransformation, loss: Callable[..., Any], fit: Fit, *args: Any, max_grad_norm: Any = None
-) -> tuple[Fit, dict[str, Array]]:
-    """One gradient step on `loss(params, *args) -> (scalar, metrics)`, clipped by global norm if a bound is given."""
+) -> tuple[Fit, Any]:
+    """One gradient step on `loss(params, *args) -> (scalar, metrics)`, clipped by global norm if a bound is given.
+
+    In place of metrics a loss may give any other pytree, if there is no bound.
+    """
     gradients, metrics = jax.grad(loss, has_aux=True)(fit.params, *args)
     if max_grad_norm is not None:
         gradients, norm = clip_by_global_norm(gradients, max_grad_norm)
