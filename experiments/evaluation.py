@@ -8,9 +8,9 @@ import jax
 import numpy as np
 from jax import random
 
-from experiments import folder, registry, stats
+from experiments import folder, registry
 from experiments.experiment import Experiment, Program, build
-from jaxrl.core import checkpoint, schedule
+from jaxrl.core import checkpoint, schedule, stats
 
 
 class Restored(NamedTuple):

@@ -9,10 +9,11 @@ from jax import random
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
-from experiments import folder, registry, sources, stats, summary
+from experiments import folder, registry, sources, summary
 from experiments.evaluation import Restored
 from experiments.experiment import Experiment
 from jaxrl import envs_tabular
+from jaxrl.core import stats
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito, seen by all eyes
 GREY = "#444444"

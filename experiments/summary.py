@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from experiments import folder, registry, stats
+from experiments import folder, registry
 from experiments.evaluation import Restored
 from experiments.experiment import Experiment
+from jaxrl.core import stats
 
 
 def score_of(learner: registry.Learner, scores: np.ndarray) -> tuple[float, float, float]:

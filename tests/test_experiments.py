@@ -27,13 +27,12 @@ from experiments import (
     presets,
     registry,
     sources,
-    stats,
     summary,
     training,
 )
 from experiments.experiment import Experiment
 from generative import data
-from jaxrl.core import loop
+from jaxrl.core import loop, stats
 from jaxrl.core.networks import CNN, MLP
 from jaxrl.core.schedule import Linear
 

@@ -6,8 +6,9 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from experiments import presets, registry, stats
+from experiments import presets, registry
 from experiments.experiment import build
+from jaxrl.core import stats
 
 pytestmark = pytest.mark.learning
 
