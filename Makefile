@@ -4,7 +4,7 @@ VENV ?= .venv
 INSTALLED := $(VENV)/.installed
 RUN := $(VENV)/bin/python -m
 
-.PHONY: demo test lint learning clean
+.PHONY: demo test lint learning bench peers clean
 
 # Train PPO on CartPole over 8 seeds in one program; score, speed and a learning curve.
 demo: $(INSTALLED)
@@ -19,13 +19,25 @@ learning: $(INSTALLED)
 	$(RUN) pytest -m slow --numprocesses auto --dist loadfile
 	$(RUN) pytest -m learning
 
+# Speed against ceilings, other libraries and size; half an hour on two quiet cores.
+bench: $(INSTALLED) peers
+	$(RUN) experiments bench --out experiments/results/bench.json
+
+# Other libraries, in an environment of their own: what they need contradicts what this one needs.
+peers: .venv-peers/.installed
+
+.venv-peers/.installed: experiments/benchmarks/peers.txt
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --disable-pip-version-check --quiet --requirement experiments/benchmarks/peers.txt
+	@touch $@
+
 lint: $(INSTALLED)
 	$(RUN) ruff check
 	$(RUN) ruff format --check
 	$(RUN) mypy
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) .venv-peers build dist .pytest_cache .ruff_cache .mypy_cache
 
 # Once, and again whenever what is to be installed changes.
 $(INSTALLED): pyproject.toml constraints.txt

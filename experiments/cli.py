@@ -23,7 +23,7 @@ HELP = """usage: python -m experiments COMMAND ...
   evaluate RUN [OPTIONS]      evaluate the last state of a run, more closely than in training
   plot RUN [RUN ...]          draw learning curves, returns expected and obtained, what a model makes, a table
   list                        learners, environments, data sets and presets
-  bench                       steps per second against the ceiling of acting without learning
+  bench [NAME ...]            speed against ceilings, other libraries and size
 
 `train ALGORITHM --help` shows every option of an algorithm, and so does COMMAND --help for the others.
 Environment variables: JAXRL_DEBUG=1 shows where in the code an error arose; JAX_PLATFORMS=cpu chooses a device.
@@ -63,7 +63,7 @@ class Bench:
     """Options of `bench`."""
 
     rounds: int = 5  # medians are over these
-    steps: int = 2**19  # environment steps per round and case, about
+    peers: str | None = None  # Python of the other libraries' environment; .venv-peers, if `make peers` made it
     out: str | None = None  # JSON file to write
 
 
@@ -214,10 +214,18 @@ def show(words: list[str]) -> int:
 
 def bench(words: list[str]) -> int:
     """Measure, print, and store if asked to."""
-    from experiments import bench as benchmark  # imports algorithms
+    from experiments.benchmarks import report  # imports algorithms
 
-    asked = options.parse(words, Bench(), "python -m experiments bench", "Speed against its ceiling.")
-    result = benchmark.run(asked.rounds, asked.steps)
+    chosen = []
+    while words and not words[0].startswith("-"):
+        chosen.append(words.pop(0))
+    summary = f"Speed against ceilings, other libraries and size. NAME: {', '.join(report.names())}; all if none."
+    asked = options.parse(words, Bench(), "python -m experiments bench [NAME ...]", summary)
+    made = Path(".venv-peers/bin/python")
+    peers = Path(asked.peers) if asked.peers else made if made.exists() else None
+    if peers is None and not chosen:
+        print("No other library to measure beside ours: `make peers` installs them.")
+    result = report.run(chosen, asked.rounds, peers)
     if asked.out is not None:
         folder.write_json(Path(asked.out), result)
     return 0

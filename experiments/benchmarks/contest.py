@@ -1,0 +1,143 @@
+"""Contestants in turn on one task, so that a noisy machine disturbs all alike; medians and ratios of the rounds.
+
+Every contestant is a process of its own, so that compilation, threads and peak memory are its own as well.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments.benchmarks import protocol, tasks
+
+HERE = Path(__file__).parent
+OURS = "jaxrl"
+REPEATABLE = {"JAX_ENABLE_COMPILATION_CACHE": "0"}  # a program from a cache would count as compiled at once
+
+
+@dataclass(frozen=True)
+class Row:
+    """One contestant on one task: medians over all rounds, steps of all seeds together."""
+
+    task: str
+    contestant: str
+    seeds: int
+    steps_per_second: float
+    slowest: float  # of the rounds, steps per second
+    fastest: float
+    ours_over_theirs: float  # median over rounds of the ratio of speeds
+    score: float | None  # median over rounds; of a contestant whose rounds are one training, the last
+    steps_scored: int  # environment steps per seed behind the score
+    compile_seconds: float
+    peak_megabytes: float  # of the whole process
+
+
+def contestants(task: tasks.Task, peers: Path | None) -> dict[str, list[str]]:
+    """Commands by name; `peers` is the Python of the other libraries' environment, None leaves them out."""
+    commands = {OURS: [sys.executable, "-m", "experiments.benchmarks.ours"]}
+    if peers is None:
+        return commands
+    if isinstance(task, tasks.Autoencoding):
+        return commands | {"pytorch": [str(peers), str(HERE / "peer_torch.py")]}
+    commands["rejax"] = [str(peers), str(HERE / "peer_rejax.py")]
+    # It has no MinAtar, and trains no two seeds in one process.
+    if task.seeds == 1 and "MinAtar" not in task.env:
+        commands["stable-baselines3"] = [str(peers), str(HERE / "peer_sb3.py")]
+    return commands
+
+
+class Contestant:
+    """A running process that waits for its next round."""
+
+    def __init__(self, name: str, process: subprocess.Popen[str]) -> None:
+        self.name = name
+        self.process = process
+        self.compile_seconds: float = self.hear()["compile_seconds"]
+        self.rounds: list[dict[str, Any]] = []
+
+    def hear(self) -> dict[str, Any]:
+        """What it says next.
+
+        Raises:
+            RuntimeError: it ended instead, with the end of what it had printed.
+        """
+        assert self.process.stdout is not None
+        printed = []
+        for line in self.process.stdout:
+            if line.startswith(protocol.MARK):
+                return json.loads(line.removeprefix(protocol.MARK))
+            printed.append(line)
+        raise RuntimeError(f"{self.name} ended with code {self.process.wait()}:\n{''.join(printed[-20:])}")
+
+    def play(self, number: int) -> None:
+        """Train round `number`."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{number}\n")
+        self.process.stdin.flush()
+        self.rounds.append(self.hear())
+
+    def speeds(self) -> list[float]:
+        """Of every round, steps per second."""
+        return [one["steps"] / one["seconds"] for one in self.rounds]
+
+
+@contextmanager
+def started(name: str, command: list[str], task: tasks.Task) -> Iterator[Contestant]:
+    """A contestant that has compiled; it ends with the context."""
+    environment = os.environ | REPEATABLE | {"PYTHONPATH": str(HERE.parent.parent) if name == OURS else str(HERE)}
+    process = subprocess.Popen(
+        [*command, tasks.to_json(task)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
+    )
+    try:
+        yield Contestant(name, process)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def run(name: str, task: tasks.Task, rounds: int, peers: Path | None) -> list[Row]:
+    """All contestants on `task`, `rounds` rounds each, in alternation. The first row is ours.
+
+    Raises:
+        RuntimeError: a contestant failed.
+    """
+    with ExitStack() as stack:
+        everyone = [stack.enter_context(started(*pair, task)) for pair in contestants(task, peers).items()]
+        for number in range(rounds):
+            for one in everyone:
+                one.play(number)
+    mine = everyone[0].speeds()
+    return [_row(name, task, one, mine) for one in everyone]
+
+
+def _row(name: str, task: tasks.Task, one: Contestant, mine: list[float]) -> Row:
+    speeds = one.speeds()
+    in_parts = one.name == "stable-baselines3"
+    scores = [played["score"] for played in one.rounds if played["score"] is not None]
+    score = (scores[-1] if in_parts else statistics.median(scores)) if scores else None
+    seeds = task.seeds
+    scored = sum(played["steps"] for played in one.rounds) if in_parts else one.rounds[-1]["steps"] // seeds
+    return Row(
+        task=name,
+        contestant=one.name,
+        seeds=seeds,
+        steps_per_second=statistics.median(speeds),
+        slowest=min(speeds),
+        fastest=max(speeds),
+        ours_over_theirs=statistics.median(ours / theirs for ours, theirs in zip(mine, speeds, strict=True)),
+        score=score,
+        steps_scored=scored if score is not None else 0,
+        compile_seconds=one.compile_seconds,
+        peak_megabytes=max(played["peak_bytes"] for played in one.rounds) / 1e6,
+    )

@@ -1,0 +1,128 @@
+"""This library as a contestant: `python -m experiments.benchmarks.ours TASK` (see `protocol.py`)."""
+
+import json
+import math
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+from jax import numpy as jnp
+from jax import random
+
+from experiments import registry
+from experiments.benchmarks import protocol, tasks
+from generative import data
+from generative.models import vae
+from jaxrl import envs
+from jaxrl.core import fit, loop, schedule
+from jaxrl.core.networks import MLP
+
+
+def agent(task: tasks.OnPolicy | tasks.OffPolicy) -> tuple[Any, Any, Any, int]:
+    """Learner, hyperparameters, environment parameters and number of updates of a task."""
+    module = registry.get(task.algorithm).load()
+    env, env_params = envs.make(task.env)
+    network = MLP(task.hidden, task.activation)  # type: ignore[arg-type]
+    if isinstance(task, tasks.OnPolicy):
+        config = module.Config(
+            num_envs=task.num_envs,
+            num_steps=task.num_steps,
+            num_epochs=task.num_epochs,
+            num_minibatches=task.num_minibatches,
+            network=network,
+            eval_episodes=task.eval_episodes,
+        )
+        hparams = module.Hyperparams(
+            learning_rate=task.learning_rate,
+            discount=task.discount,
+            gae_lambda=task.gae_lambda,
+            clip=task.clip,
+            value_coef=task.value_coef,
+            entropy_coef=task.entropy_coef,
+            max_grad_norm=task.max_grad_norm,
+        )
+    else:
+        config = module.Config(
+            num_envs=task.num_envs,
+            num_steps=math.gcd(50, task.steps // task.num_envs),
+            batch_size=task.batch_size,
+            capacity=task.capacity,
+            warmup=task.warmup,
+            network=network,
+            eval_episodes=task.eval_episodes,
+            **({"policy_delay": 2} if task.algorithm == "td3" else {}),
+        )
+        rates = {"learning_rate"} if task.algorithm == "dqn" else {"actor_learning_rate", "critic_learning_rate"}
+        rates &= set(module.Hyperparams._fields)
+        hparams = module.Hyperparams(
+            discount=task.discount,
+            target_rate=task.target_rate,
+            **dict.fromkeys(rates or {"learning_rate"}, task.learning_rate),
+            **({"target_every": task.target_every} if task.algorithm == "dqn" else {}),
+        )
+    return module.make(env, config), hparams, env_params, max(1, task.steps // config.steps_per_update)
+
+
+def autoencoder(task: tasks.Autoencoding) -> tuple[Any, Any, Any, int]:
+    """Model, hyperparameters, images and number of updates of a task."""
+    shape = (task.side, task.side, 1)
+    images = np.random.default_rng(0).integers(0, 2, (task.num_images, *shape), dtype=np.uint8)
+    spec, source = data.from_arrays("random", images, images[:10], levels=2)
+    config = vae.Config(
+        latent_size=task.latent_size,
+        encoder=MLP(task.hidden),
+        decoder=MLP(task.hidden),
+        batch_size=task.batch_size,
+        optimizer=fit.Optimizer(),
+    )
+    model = vae.make(spec, config)
+    return model, vae.Hyperparams(learning_rate=task.learning_rate), source, task.steps // task.batch_size
+
+
+def start(fields: dict[str, Any]) -> tuple[Callable[[int], protocol.Round], float]:
+    """Compile a task. A round trains every seed from its start; evaluation is left out of its seconds."""
+    task = tasks.from_json(json.dumps(fields))
+    parts = autoencoder(task) if isinstance(task, tasks.Autoencoding) else agent(task)
+    learner, hparams, source, num_updates = parts
+    training = loop.Learner(learner.init, learner.update, lambda *_: {})
+
+    def train(key: jax.Array, hparams: Any, source: Any) -> Any:
+        run = loop.start(training, key, hparams, source, num_updates)
+        return loop.chunk(training, num_updates, run, hparams, source)[0].state
+
+    # A batched program of one lane is another program than a plain one.
+    lanes = partial(jax.vmap, in_axes=(0, None, None)) if task.seeds > 1 else lambda function: function
+
+    def keys(number: int) -> jax.Array:
+        root = random.fold_in(random.key(0), number)
+        return random.split(root, task.seeds) if task.seeds > 1 else root
+
+    begin = time.perf_counter()
+    program = jax.jit(lanes(train)).lower(keys(0), hparams, source).compile()
+    compile_seconds = time.perf_counter() - begin
+
+    @jax.jit
+    def scores(key: jax.Array, states: Any) -> jax.Array:
+        def one(state: Any) -> jax.Array:
+            return learner.evaluate(key, state, final, source)["eval/return"]
+
+        final = schedule.at(hparams, jnp.float32(1))
+        return jax.vmap(one)(states) if task.seeds > 1 else one(states)
+
+    def play(number: int) -> protocol.Round:
+        arguments = jax.block_until_ready((keys(number), hparams, source))
+        begin = time.perf_counter()
+        states = jax.block_until_ready(program(*arguments))
+        seconds = time.perf_counter() - begin
+        score = None if isinstance(task, tasks.Autoencoding) else float(scores(random.key(1), states).mean())
+        per_update = task.steps // num_updates
+        return protocol.Round(per_update * num_updates * task.seeds, seconds, score)
+
+    return play, compile_seconds
+
+
+if __name__ == "__main__":
+    protocol.serve(start)

@@ -1,0 +1,81 @@
+"""Every benchmark by name, printed as it comes and stored with the machine it ran on."""
+
+import os
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from experiments import folder
+from experiments.benchmarks import ceilings, contest, scaling, tasks
+from jaxrl.core import checks
+
+AXES = ("environments", "lanes", "capacity", "updates")
+CEILINGS = ("ppo-cartpole-4x1", "ppo-cartpole-64x1", "ppo-breakout-64x1", "dqn-cartpole-10x1", "sac-pendulum-1x1")
+
+
+def names() -> list[str]:
+    """Of all benchmarks."""
+    return ["hardware", *tasks.TASKS, "ceilings", *(f"scaling-{axis}" for axis in AXES)]
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    return {
+        "processor": model or platform.processor(),
+        "cores": os.cpu_count(),
+        "devices": [str(device) for device in jax.devices()],
+        "versions": folder.versions(),
+        "git_revision": folder.git_revision(),
+    }
+
+
+def run(chosen: Sequence[str], rounds: int, peers: Path | None, *, tiny: bool = False) -> dict[str, Any]:
+    """The benchmarks `chosen`, all if there are none. Returns what is stored as JSON.
+
+    `tiny` sizes only show that everything runs.
+
+    Raises:
+        ValueError: unknown name, with the nearest known ones.
+    """
+    for name in chosen:
+        if name not in names():
+            raise ValueError(checks.unknown("benchmark", name, names()))
+    # A program from the cache would count as compiled at once.
+    jax.config.update("jax_enable_compilation_cache", False)
+    rows = []
+    for name in chosen or names():
+        for row in _benchmark(name, rounds, peers, tiny):
+            print(_line(row), flush=True)
+            rows.append({"benchmark": name, **row})
+    return {"machine": machine(), "rounds": rounds, "rows": rows}
+
+
+def _benchmark(name: str, rounds: int, peers: Path | None, tiny: bool) -> list[dict[str, Any]]:
+    size: Callable[[tasks.Task], Any] = tasks.tiny if tiny else lambda task: task
+    if name == "hardware":
+        return [ceilings.of_machine(rounds, repeats=2 if tiny else 200)._asdict()]
+    if name == "ceilings":
+        return [ceilings.of_task(task, size(tasks.get(task)), rounds)._asdict() for task in CEILINGS]
+    if name.startswith("scaling-"):
+        axis = name.removeprefix("scaling-")
+        return [point._asdict() for point in scaling.over(axis, rounds, (2, 3) if tiny else None)]
+    return [asdict(row) for row in contest.run(name, size(tasks.get(name)), rounds, peers)]
+
+
+def _line(row: dict[str, Any]) -> str:
+    return "  ".join(f"{name} {_figure(value)}" for name, value in row.items() if value is not None)
+
+
+def _figure(value: Any) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"

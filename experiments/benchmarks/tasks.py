@@ -1,0 +1,147 @@
+"""What is compared: all contestants are given the very numbers of a task, and those alone."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+
+from jaxrl.core import checks
+
+
+@dataclass(frozen=True)
+class OnPolicy:
+    """Proximal policy optimisation; a round is a whole training of every seed."""
+
+    num_envs: int
+    steps: int  # environment steps per seed in a round
+    torch_steps: int  # in a round of a library that is slower by an order of magnitude; its rounds are one training
+    seeds: int = 1  # trained together, where a library can
+    algorithm: str = "ppo"
+    env: str = "CartPole-v1"
+    num_steps: int = 128  # of every environment per update
+    num_epochs: int = 4
+    num_minibatches: int = 4
+    hidden: tuple[int, ...] = (64, 64)  # of actor and critic, each
+    activation: str = "tanh"
+    learning_rate: float = 2.5e-4
+    discount: float = 0.99
+    gae_lambda: float = 0.95
+    clip: float = 0.2
+    value_coef: float = 0.5
+    entropy_coef: float = 0.01
+    max_grad_norm: float = 0.5
+    eval_episodes: int = 128  # behind a score
+
+
+@dataclass(frozen=True)
+class OffPolicy:
+    """Learning from replay, one gradient step per step of all environments; a round is a whole training."""
+
+    algorithm: str
+    env: str
+    num_envs: int
+    steps: int  # environment steps per seed in a round
+    torch_steps: int  # in a round of a library that is slower by an order of magnitude; its rounds are one training
+    seeds: int = 1  # trained together, where a library can
+    batch_size: int = 256
+    capacity: int = 10_000
+    warmup: int = 1000  # environment steps at random
+    hidden: tuple[int, ...] = (64, 64)  # of every network
+    activation: str = "relu"
+    learning_rate: float = 1e-3
+    discount: float = 0.99
+    target_every: int = 1  # gradient steps between updates of the targets
+    target_rate: float = 0.005  # of the way that each of them goes
+    eval_episodes: int = 128  # behind a score
+
+
+@dataclass(frozen=True)
+class Autoencoding:
+    """A variational autoencoder on images drawn at random; a round is so many gradient steps, no score is taken."""
+
+    algorithm: str = "vae"
+    steps: int = 20_000  # images in a round
+    torch_steps: int = 20_000
+    seeds: int = 1
+    num_images: int = 10_000
+    side: int = 28  # pixels
+    hidden: tuple[int, ...] = (200, 200)  # each way, tanh
+    latent_size: int = 50
+    batch_size: int = 100
+    learning_rate: float = 1e-3
+
+
+Task = OnPolicy | OffPolicy | Autoencoding
+
+
+def _on_policy() -> dict[str, Task]:
+    cartpole = {
+        f"ppo-cartpole-{num_envs}x{seeds}": OnPolicy(num_envs, 2**19 if seeds == 1 else 2**17, 20_480, seeds)
+        for num_envs in (4, 64)
+        for seeds in (1, 8, 32)
+    }
+    breakout = OnPolicy(64, 2**18, 16_384, env="Breakout-MinAtar", num_minibatches=8)
+    return {**cartpole, "ppo-breakout-64x1": breakout}
+
+
+def _off_policy() -> dict[str, Task]:
+    cartpole = OffPolicy(
+        "dqn",
+        "CartPole-v1",
+        num_envs=10,
+        steps=100_000,
+        torch_steps=10_000,
+        batch_size=128,
+        target_every=200,
+        target_rate=1.0,
+    )
+    pendulum = OffPolicy("", "Pendulum-v1", num_envs=1, steps=10_000, torch_steps=1000)
+    return {
+        "dqn-cartpole-10x1": cartpole,
+        "dqn-cartpole-10x8": dataclasses.replace(cartpole, seeds=8),
+        **{
+            f"{algorithm}-pendulum-1x{seeds}": dataclasses.replace(pendulum, algorithm=algorithm, seeds=seeds)
+            for algorithm in ("ddpg", "td3", "sac")
+            for seeds in (1, 8)
+        },
+    }
+
+
+TASKS: dict[str, Task] = {**_on_policy(), **_off_policy(), "vae": Autoencoding()}
+
+
+def get(name: str) -> Task:
+    """The task called `name`.
+
+    Raises:
+        ValueError: unknown name, with the nearest known ones.
+    """
+    if name not in TASKS:
+        raise ValueError(checks.unknown("benchmark", name, TASKS))
+    return TASKS[name]
+
+
+def tiny(task: Task) -> Task:
+    """`task` at a size that only shows that it runs."""
+    if isinstance(task, Autoencoding):
+        return dataclasses.replace(task, steps=200, torch_steps=200, num_images=200, side=8)
+    if isinstance(task, OnPolicy):
+        steps = 2 * task.num_envs * 8
+        return dataclasses.replace(task, steps=steps, torch_steps=steps, num_steps=8, eval_episodes=2)
+    steps = 40 * task.num_envs
+    return dataclasses.replace(
+        task, steps=steps, torch_steps=steps, capacity=200, warmup=100, batch_size=8, eval_episodes=2
+    )
+
+
+def to_json(task: Task) -> str:
+    """For a contestant's command line."""
+    return json.dumps(dataclasses.asdict(task))
+
+
+def from_json(text: str) -> Task:
+    """What `to_json` wrote."""
+    fields = json.loads(text)
+    fields["hidden"] = tuple(fields["hidden"])
+    kinds = {"ppo": OnPolicy, "vae": Autoencoding}
+    kind = kinds.get(fields["algorithm"], OffPolicy)
+    return kind(**fields)

@@ -1,0 +1,102 @@
+"""The harness at a tiny size: every benchmark runs, and its figures come from the right columns."""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiments import cli
+from experiments.benchmarks import contest, protocol, report, scaling, tasks
+
+FAKE = """
+import sys
+sys.path.insert(0, {folder!r})
+import protocol
+def start(task):
+    print("a library's own line")
+    return lambda number: protocol.Round(task["steps"], {seconds} * (1 + number), 7.0 + number), 0.25
+protocol.serve(start)
+"""
+
+
+def fake(path, name, seconds):
+    """The command of a contestant that says it took `seconds`, then twice, three times as many."""
+    script = path / f"{name}.py"
+    script.write_text(FAKE.format(folder=str(contest.HERE), seconds=seconds))
+    return [sys.executable, str(script)]
+
+
+def test_ratios_medians_and_scores(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        contest,
+        "contestants",
+        lambda task, peers: {
+            contest.OURS: fake(tmp_path, "ours", 0.5),
+            "rejax": fake(tmp_path, "rejax", 2.0),
+            "stable-baselines3": fake(tmp_path, "sb3", 4.0),
+        },
+    )
+    task = tasks.OnPolicy(4, 100, 50)
+    ours, rejax, sb3 = contest.run("toy", task, 3, None)
+    assert ours.steps_per_second == 100 / (0.5 * 2) and ours.ours_over_theirs == 1
+    assert ours.fastest == 100 / 0.5 and ours.slowest == pytest.approx(100 / (0.5 * 3))
+    assert rejax.steps_per_second == 25 and rejax.ours_over_theirs == 4 and sb3.ours_over_theirs == 8
+    assert ours.score == rejax.score == 8.0 and ours.steps_scored == 100  # each round a training
+    assert sb3.score == 9.0 and sb3.steps_scored == 300  # the rounds are one training
+    assert ours.compile_seconds == 0.25 and ours.peak_megabytes > 1
+
+
+def test_a_contestant_that_fails_is_quoted(tmp_path, monkeypatch):
+    script = tmp_path / "broken.py"
+    script.write_text("raise SystemExit('no such environment')")
+    monkeypatch.setattr(contest, "contestants", lambda task, peers: {"rejax": [sys.executable, str(script)]})
+    with pytest.raises(RuntimeError, match=r"rejax ended with code 1(.|\n)*no such environment"):
+        contest.run("toy", tasks.OnPolicy(4, 100, 50), 1, None)
+
+
+@pytest.mark.parametrize("name", tasks.TASKS)
+def test_a_task_survives_its_way_to_a_contestant(name):
+    task = tasks.get(name)
+    assert tasks.from_json(tasks.to_json(task)) == task
+    assert tasks.from_json(tasks.to_json(tasks.tiny(task))) == tasks.tiny(task)
+
+
+def test_every_contestant_gets_the_same_command_but_for_its_program():
+    peers = Path("python")
+    assert set(contest.contestants(tasks.get("ppo-cartpole-4x1"), peers)) == {"jaxrl", "rejax", "stable-baselines3"}
+    assert set(contest.contestants(tasks.get("ppo-cartpole-4x8"), peers)) == {"jaxrl", "rejax"}
+    assert set(contest.contestants(tasks.get("ppo-breakout-64x1"), peers)) == {"jaxrl", "rejax"}
+    assert set(contest.contestants(tasks.get("vae"), peers)) == {"jaxrl", "pytorch"}
+    assert set(contest.contestants(tasks.get("vae"), None)) == {"jaxrl"}
+
+
+def test_unknown_benchmarks_are_refused_with_the_nearest_name(capsys):
+    assert cli.main("bench ppo-cartpole-4x2".split()) == 2
+    assert "ppo-cartpole-4x8" in capsys.readouterr().err
+
+
+def test_the_protocol_imports_nothing_of_ours():
+    assert "experiments" not in Path(protocol.__file__).read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in report.names() if "x8" not in name and "x32" not in name])
+def test_every_benchmark_runs(name):
+    result = report.run([name], 2, None, tiny=True)
+    json.dumps(result)
+    assert result["rows"] and all(row["benchmark"] == name for row in result["rows"])
+    for row in result["rows"]:
+        numbers = {key: value for key, value in row.items() if isinstance(value, int | float)}
+        # Its rounds are too short for a score to mean anything, but a speed is a speed.
+        assert all(value > 0 for key, value in numbers.items() if key != "score"), row
+
+
+@pytest.mark.slow
+def test_memory_grows_with_lanes_and_capacity():
+    dqn = tasks.get("dqn-cartpole-10x1")
+    small = scaling.training(dataclasses.replace(dqn, capacity=1000), 2, 2)
+    large = scaling.training(dataclasses.replace(dqn, capacity=100_000), 2, 2)
+    # An observation of four floats, an action, a reward and a mark, once and not copied.
+    assert 0.9 < (large.bytes_needed - small.bytes_needed) / (99_000 * (16 + 4 + 4 + 1)) < 2.2
