@@ -4,7 +4,7 @@ VENV ?= .venv
 INSTALLED := $(VENV)/.installed
 RUN := $(VENV)/bin/python -m
 
-.PHONY: demo test lint learning bench peers clean
+.PHONY: demo test lint learning bench peers results clean
 
 # Train PPO on CartPole over 8 seeds in one program; score, speed and a learning curve.
 demo: $(INSTALLED)
@@ -22,6 +22,10 @@ learning: $(INSTALLED)
 # Speed against ceilings, other libraries and size; half an hour on two quiet cores.
 bench: $(INSTALLED) peers
 	$(RUN) experiments bench --out experiments/results/bench.json
+
+# Every preset over its seeds; hours. What was stopped goes on.
+results: $(INSTALLED)
+	$(RUN) experiments results
 
 # Other libraries, in an environment of their own: what they need contradicts what this one needs.
 peers: .venv-peers/.installed

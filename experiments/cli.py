@@ -23,6 +23,7 @@ HELP = """usage: python -m experiments COMMAND ...
   evaluate RUN [OPTIONS]      evaluate the last state of a run, more closely than in training
   plot RUN [RUN ...]          draw learning curves, returns expected and obtained, what a model makes, a table
   list                        learners, environments, data sets and presets
+  results [PRESET ...]        train presets over their seeds, and write the table of their scores
   bench [NAME ...]            speed against ceilings, other libraries and size
 
 `train ALGORITHM --help` shows every option of an algorithm, and so does COMMAND --help for the others.
@@ -59,6 +60,14 @@ class Plot:
 
 
 @dataclass(frozen=True)
+class Results:
+    """Options of `results`."""
+
+    runs: str = "runs/results"  # folder of the runs: what is finished there is not trained again
+    out: str = "experiments/results/table.md"  # file to write
+
+
+@dataclass(frozen=True)
 class Bench:
     """Options of `bench`."""
 
@@ -70,7 +79,15 @@ class Bench:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line. Returns the exit code: 0 done, 2 bad input, 128 + signal if stopped and saved."""
     words = list(sys.argv[1:] if argv is None else argv)
-    commands = {"train": train, "resume": resume, "evaluate": evaluate, "plot": plot, "list": show, "bench": bench}
+    commands = {
+        "train": train,
+        "resume": resume,
+        "evaluate": evaluate,
+        "plot": plot,
+        "list": show,
+        "results": results,
+        "bench": bench,
+    }
     if not words or words[0] in ("-h", "--help", "help"):
         print(HELP, end="")
         return 0 if words else 2
@@ -210,6 +227,22 @@ def show(words: list[str]) -> int:
     print("\nEnvironments (--env)\n  " + "\n  ".join(envs.names()))
     print("\nData sets (--data)\n  " + "\n  ".join(data.names()))
     return 0
+
+
+def results(words: list[str]) -> int:
+    """Train what is not yet trained, and write the table."""
+    from experiments import table
+    from experiments.benchmarks import report
+
+    chosen = []
+    while words and not words[0].startswith("-"):
+        chosen.append(words.pop(0))
+    summary = "Train presets over their seeds, all if none is named, and write the table of their scores."
+    asked = options.parse(words, Results(), "python -m experiments results [PRESET ...]", summary)
+    wanted = len(chosen or presets.PRESETS)
+    complete = table.run(chosen, Path(asked.runs), Path(asked.out), report.machine()) == wanted
+    print(asked.out if complete else "Stopped. The same command goes on from here.")
+    return 0 if complete else 1
 
 
 def bench(words: list[str]) -> int:

@@ -21,6 +21,8 @@ class Preset:
     config: dict[str, Any] = field(default_factory=dict)
     hparams: dict[str, Any] = field(default_factory=dict)
     evaluations: int = 50
+    seeds: int = 16  # in the results table
+    published: str = ""  # the figure of a paper or of another library, beside ours in that table
 
     def experiment(self) -> Experiment:
         """The whole experiment, with one seed."""
@@ -54,12 +56,14 @@ MINATAR_DQN: dict[str, Any] = {
     "config": {"num_steps": 100, "batch_size": 64, "capacity": 100_000, "warmup": 5000, "double": True, "n_step": 3},
     "hparams": {"learning_rate": 2.5e-4, "epsilon": Linear(1.0, 0.02, 0.02), "target_every": 500},
     "evaluations": 100,
+    "seeds": 1,
 }
 
 # PQN on them: one pass over the steps of many environments (Gallici et al. 2024, appendix).
 MINATAR_PQN: dict[str, Any] = {
     "config": {"num_envs": 64, "num_epochs": 1, "network": CNN(layer_norm=True)},
     "hparams": {"learning_rate": Linear(1e-3)},
+    "seeds": 1,
 }
 
 PRESETS = {

@@ -122,6 +122,31 @@ def assert_same_run(one, other) -> None:
         np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
 
 
+# The results table
+
+
+def test_results_table(monkeypatch, capsys):
+    toy_preset = presets.Preset("toy", sources.Environment(), 80, evaluations=10, seeds=3, published="0 (nobody)")
+    monkeypatch.setattr(presets, "PRESETS", {"toy-walk": toy_preset, "toy-jump": replace(toy_preset, steps=40)})
+    assert cli.main("results --out table.md".split()) == 0
+    header, _, walk, jump = Path("table.md").read_text().splitlines()[2:]
+    columns = [cell.strip() for cell in header.strip("|").split("|")]
+    line = dict(zip(columns, (cell.strip() for cell in walk.strip("|").split("|")), strict=True))
+    assert (line["learner"], line["steps per seed"], line["seeds"]) == ("toy", "80", "3")
+    scores = folder.column(folder.read_metrics(Path("runs/results/toy-walk")), "eval/return")[-1]
+    assert float(line["score"].removeprefix("return ")) == pytest.approx(stats.interquartile_mean(scores), rel=1e-3)
+    assert float(line["worst"]) == pytest.approx(scores.min(), rel=1e-3)
+    assert line["published"] == "0 (nobody)" and "--preset toy-walk --seeds 3" in line["command"]
+    assert "| 40 |" in jump
+    # What is finished is read, not trained: the table is the same, timings included.
+    before = Path("table.md").read_text()
+    monkeypatch.setattr(training, "train", None)
+    assert cli.main("results toy-walk toy-jump --out table.md".split()) == 0
+    assert Path("table.md").read_text() == before
+    assert cli.main("results toy-wok".split()) == 2
+    assert "toy-walk" in capsys.readouterr().err
+
+
 # Scores
 
 
