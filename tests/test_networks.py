@@ -10,8 +10,8 @@ import jax
 import numpy as np
 import pytest
 from flax import linen as nn
+from jax import lax, random
 from jax import numpy as jnp
-from jax import random
 from jaxprs import primitives
 
 from jaxrl.core import networks
@@ -157,6 +157,64 @@ def test_cnn_refuses_what_is_no_image(in_shape):
 def test_cnn_lists_must_match():
     with pytest.raises(ValueError, match=r"channels=\(16, 32\).*kernels=\(3,\)"):
         networks.CNN((16, 32))
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [(4, 2), (5, 3), (2, 2), (4, 1)])
+def test_transposed_convolution_is_laxs(kernel, stride):
+    """Value and gradients. No two sizes are alike, so that no two axes can be taken for each other."""
+    description = networks.TransposedCNN((), (2,), (kernel,), (stride,), activation="tanh")
+    network = networks.image_generator(description, 5, (3 * stride, 4 * stride, 7))
+    params = jax.jit(network.init)(random.key(0))
+    x = random.normal(random.key(1), (6, 5))
+
+    def theirs(params):
+        image = jnp.tanh(x @ params["Dense_0"]["kernel"] + params["Dense_0"]["bias"]).reshape(6, 3, 4, 2)
+        layer = params["TransposedConv_0"]
+        kernel, axes = layer["kernel"][::-1, ::-1], ("NHWC", "HWIO", "NHWC")
+        return lax.conv_transpose(image, kernel, (stride, stride), "SAME", dimension_numbers=axes) + layer["bias"]
+
+    weight = random.normal(random.key(2), (6, 3 * stride, 4 * stride, 7))
+
+    def both(function):
+        value, pull = jax.vjp(function, params)
+        return value, pull(weight)
+
+    ours, expected = jax.jit(lambda: (both(lambda params: network.apply(params, x)), both(theirs)))()
+    jax.tree.map(lambda one, two: np.testing.assert_allclose(one, two, atol=1e-4), ours, expected)
+
+
+def test_image_generators():
+    """Over any leading axes and none; values keep their size from layer to layer; layers are named in their order."""
+    deep = networks.TransposedCNN((64,), (32, 32, 16), (4, 3, 4), (2, 1, 2), activation="elu")
+    for description in (deep, networks.MLP((64,))):
+        network = networks.image_generator(description, 8, (12, 8, 3))
+        params = jax.jit(network.init)(random.key(0))
+        x = random.normal(random.key(1), (20, 2, 8))
+        images = jax.jit(network.apply)(params, x)
+        assert images.shape == (20, 2, 12, 8, 3) and images.dtype == jnp.float32
+        np.testing.assert_allclose(network.apply(params, x[0, 0]), images[0, 0], rtol=1e-4, atol=1e-5)
+        assert 0.2 < images.std() < 2  # 0.11 if strides did not count
+    assert set(jax.eval_shape(networks.image_generator(deep, 8, (12, 8, 3)).init, random.key(0))) == {
+        *("Dense_0", "Dense_1", "TransposedConv_0", "TransposedConv_1", "TransposedConv_2")
+    }
+    same = networks.TransposedCNN((), (2,), (3,), (1,), residual=True)  # the last layer gives the image, no residue
+    network = networks.image_generator(same, 8, (4, 4, 2))
+    silent = jax.tree.map(jnp.zeros_like, jax.jit(network.init)(random.key(0)))
+    assert not network.apply(silent, jnp.ones(8)).any()
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: networks.TransposedCNN((8,), (4, 4), (4,), (2, 2)), r"one kernel.*channels=\(4, 4\)"),
+        (lambda: networks.TransposedCNN(kernels=(4, 1)), r"kernels=\(4, 1\) at least strides=\(2, 2\)"),
+        (lambda: networks.image_generator(networks.TransposedCNN(), 3, (28, 30, 1)), r"enlarge an image 4 .*28x30"),
+        (lambda: networks.image_generator(networks.TransposedCNN(), 3, (28,)), "use an MLP"),
+    ],
+)
+def test_image_sizes_that_do_not_fit_are_refused(make, said):
+    with pytest.raises(ValueError, match=said):
+        make()
 
 
 def test_without_an_output_layer_the_features_come_out():

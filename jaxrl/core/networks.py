@@ -7,6 +7,7 @@ Axes: B batch (any number of leading axes for vectors), H height, W width, C cha
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -60,6 +61,37 @@ class CNN:
             raise ValueError(
                 f"A CNN needs one kernel and one stride per convolution, got channels={self.channels}, "
                 f"kernels={self.kernels}, strides={self.strides}."
+            )
+
+
+@dataclass(frozen=True)
+class TransposedCNN:
+    """Fully connected layers, then transposed convolutions up to an image [H, W, C]: a `CNN` the other way round.
+
+    Each convolution makes the image as many times larger as its stride; the first reads an image as many times smaller
+    than the last gives. The defaults suit 28x28 pixels.
+    """
+
+    hidden: tuple[int, ...] = (256,)  # fully connected layers, before the one that gives the smallest image
+    channels: tuple[int, ...] = (64, 32)  # of the image that each transposed convolution reads
+    kernels: tuple[int, ...] = (4, 4)  # side of each kernel
+    strides: tuple[int, ...] = (2, 2)
+    activation: Activation = "relu"
+    layer_norm: bool = False
+    dropout: float = 0.0
+    residual: bool = False  # add the input of each layer that keeps its shape
+    dtype: Dtype = "float32"
+
+    def __post_init__(self) -> None:
+        if not self.channels or not len(self.channels) == len(self.kernels) == len(self.strides):
+            raise ValueError(
+                f"A TransposedCNN needs channels, one kernel and one stride per convolution, got "
+                f"channels={self.channels}, kernels={self.kernels}, strides={self.strides}."
+            )
+        if any(kernel < stride for kernel, stride in zip(self.kernels, self.strides, strict=True)):
+            raise ValueError(
+                f"A kernel smaller than its stride leaves pixels that nothing reaches: make kernels={self.kernels} at "
+                f"least strides={self.strides}."
             )
 
 
@@ -121,6 +153,45 @@ class _Conv(nn.Module):
         return patches @ kernel.reshape(-1, self.features) + bias
 
 
+class _TransposedConv(nn.Module):
+    """A transposed convolution as one product: each pixel adds to the patch that it stands for, its value x kernel.
+
+    The size is the inputs' times the stride. Equal to `lax.conv_transpose` with padding SAME and the kernel turned by
+    180 degrees; see `_Conv` for why it is not that.
+    """
+
+    features: int
+    side: int  # of the kernel
+    stride: int
+    kernel_init: Callable[..., Array]
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, inputs: Array) -> Array:
+        side, stride, channels = self.side, self.stride, inputs.shape[-1]
+        kernel = self.param("kernel", self.kernel_init, (side, side, channels, self.features)).astype(self.dtype)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
+        # A patch is reach x reach blocks of stride x stride pixels, the last ones filled up with zeros.
+        reach = -(-side // stride)
+        fill = reach * stride - side
+        kernel = jnp.pad(kernel, [(0, fill), (0, fill), (0, 0), (0, 0)])
+        kernel = kernel.reshape(reach, stride, reach, stride, channels, self.features).transpose(4, 0, 2, 1, 3, 5)
+        # Flat: on a CPU the gradient of a product over several axes of a batch takes longer under vmap.
+        patches = inputs.reshape(-1, channels) @ kernel.reshape(channels, -1)
+        blocks = jnp.split(patches.reshape(*inputs.shape[:-1], -1), reach**2, axis=-1)
+        batch = [(0, 0)] * (inputs.ndim - 3)
+        x: Any = sum(
+            jnp.pad(block, [*batch, (row, reach - 1 - row), (column, reach - 1 - column), (0, 0)])
+            for block, (row, column) in zip(blocks, product(range(reach), repeat=2), strict=True)
+        )
+        *axes, rows, columns, _ = x.shape
+        x = x.reshape(*axes, rows, columns, stride, stride, self.features).swapaxes(-4, -3)
+        x = x.reshape(*axes, rows * stride, columns * stride, self.features)
+        first = (side - stride) // 2
+        height, width = (first + stride * length for length in inputs.shape[-3:-1])
+        return x[..., first:height, first:width, :] + bias
+
+
 class _NoisyDense(nn.Module):
     """A dense layer whose weights are Gaussian, with learnt standard deviations (Fortunato et al. 2018).
 
@@ -149,10 +220,11 @@ class _NoisyDense(nn.Module):
 class _Stack(nn.Module):
     """The module behind every description here."""
 
-    description: MLP | CNN
+    description: MLP | CNN | TransposedCNN
     out_size: int | None
     out_scale: float | None
     noisy: bool = False
+    image: tuple[int, ...] = ()  # [H, W, C] that a TransposedCNN makes
 
     @nn.compact
     def __call__(self, inputs: Array, training: bool = False) -> Array:
@@ -179,7 +251,20 @@ class _Stack(nn.Module):
         dense: Callable[..., nn.Module] = _NoisyDense if self.noisy else nn.Dense
         for size in spec.hidden:
             x = hidden_layer(dense(size, **common), x)
-        if self.out_size is not None:
+        if isinstance(spec, TransposedCNN):
+            height, width, out_channels = self.image
+            enlargement = math.prod(spec.strides)
+            small = height // enlargement, width // enlargement, spec.channels[0]
+            x = hidden_layer(dense(math.prod(small), **common), x).reshape(*x.shape[:-1], *small)
+            last = len(spec.channels) - 1
+            sizes = zip((*spec.channels[1:], out_channels), spec.kernels, spec.strides, strict=True)
+            for i, (channels, kernel, stride) in enumerate(sizes):
+                # An output pixel sums over one stride-th of the kernel's rows and of its columns.
+                gain = stride * (math.sqrt(2) if i < last or self.out_scale is None else self.out_scale)
+                name = f"TransposedConv_{i}"
+                enlarge = _TransposedConv(channels, kernel, stride, orthogonal(gain), dtype, name=name)
+                x = hidden_layer(enlarge, x) if i < last else enlarge(x)
+        elif self.out_size is not None:
             out_init = kernel_init if self.out_scale is None else orthogonal(self.out_scale)
             x = dense(self.out_size, kernel_init=out_init, dtype=dtype)(x)
         return x.astype(jnp.float32)
@@ -210,15 +295,52 @@ def build(
     def prepare(inputs: Array) -> Array:
         return inputs.reshape(*inputs.shape[: inputs.ndim - len(in_shape)], -1) if flat else inputs
 
+    return _network(module, jnp.zeros(in_shape if flat else (1, *in_shape)), prepare)
+
+
+def _network(module: nn.Module, example: Array, prepare: Callable[[Array], Array]) -> Network:
+    """The functions of a module whose inputs are like `example` and `prepare`d for it."""
+
     def init(key: Array) -> Any:
-        variables = module.init(key, prepare(jnp.zeros(in_shape if flat else (1, *in_shape))))
-        return variables.get("params", {})
+        return module.init(key, prepare(example)).get("params", {})
 
     def apply(params: Any, inputs: Array, key: Array | None = None) -> Any:
         rngs = None if key is None else {"dropout": key, "noise": key}  # each layer folds its own path in
         return module.apply({"params": params}, prepare(inputs), key is not None, rngs=rngs)
 
     return Network(init, apply)
+
+
+def image_generator(
+    description: MLP | TransposedCNN,
+    in_size: int,
+    image: tuple[int, ...],
+    out_scale: float | None = None,
+) -> Network:
+    """Network with `apply(params, inputs [..., in_size], key=None) -> [..., *image]` float32, `image` [H, W, C].
+
+    An MLP, whose outputs are given the shape, makes an `image` of any shape.
+
+    Raises:
+        ValueError: a TransposedCNN asked for anything but images, or for sides that its strides do not divide.
+    """
+    if isinstance(description, MLP):
+        flat = build(description, (in_size,), math.prod(image), out_scale)
+
+        def reshaped(params: Any, inputs: Array, key: Array | None = None) -> Array:
+            outputs = flat.apply(params, inputs, key)
+            return outputs.reshape(*outputs.shape[:-1], *image)
+
+        return Network(flat.init, reshaped)
+    if len(image) != 3:
+        raise ValueError(f"A TransposedCNN makes images [height, width, channels], not shape {image}: use an MLP.")
+    enlargement = math.prod(description.strides)
+    if image[0] % enlargement or image[1] % enlargement:
+        raise ValueError(
+            f"strides={description.strides} enlarge an image {enlargement} times, and {image[0]}x{image[1]} pixels are "
+            f"no multiple of that: use other strides, or images of another size."
+        )
+    return _network(_Stack(description, None, out_scale, image=image), jnp.zeros(in_size), lambda inputs: inputs)
 
 
 def action_values(
