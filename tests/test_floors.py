@@ -33,6 +33,8 @@ DOORS = {
     "orbax": ["jaxrl/core/checkpoint.py"],
     "sklearn": ["generative/data.py"],
     "pooch": ["generative/data.py"],
+    "scipy": ["jaxrl/core/sweep.py"],
+    "xarray": ["jaxrl/core/results.py", "experiments/*"],
     "matplotlib": ["experiments/*"],
     "tensorboardX": ["experiments/*"],
     "tqdm": ["experiments/*"],
@@ -40,7 +42,7 @@ DOORS = {
 }
 
 # Libraries that are slow to import or optional: inside the function that needs them, never at the top of a file.
-LATE = ["brax", "orbax", "pooch", "sklearn", "tensorboardX"]
+LATE = ["brax", "orbax", "pooch", "scipy", "sklearn", "tensorboardX", "xarray"]
 
 # What the library, everything but `experiments`, may not do: the names, the files excused, the mend.
 # A plain name counts where it is imported or used, ".name" as any object's method, "import name" as a module only.
@@ -48,8 +50,8 @@ WORLD = [
     (["print", "breakpoint", "jax.debug"], [], "return it as a metric; experiments prints"),
     (["import time", "import datetime", "import timeit"], [], "measure in experiments; the library owns no clock"),
     (
-        [".open for writing", ".write_text", ".write_bytes", ".mkdir"],
-        ["jaxrl/core/checkpoint.py"],
+        [".open for writing", ".write_text", ".write_bytes", ".to_netcdf", ".mkdir"],
+        ["jaxrl/core/checkpoint.py", "jaxrl/core/results.py"],
         "let experiments write files",
     ),
     (["jax.jit"], [], "leave jit to the caller, who knows what else goes into the program"),
@@ -181,6 +183,7 @@ PLANTED = [
     ("experiments/cli.py", "import gymnax", "gymnax has its door in"),
     ("jaxrl/core/loop.py", "def f():\n    import orbax.checkpoint", "orbax has its door in"),
     ("jaxrl/core/checkpoint.py", "import orbax.checkpoint", "at the top"),
+    ("jaxrl/core/results.py", "import xarray", "at the top"),
     ("experiments/log.py", "import tensorboardX", "at the top"),
     ("jaxrl/core/loop.py", "print(1)", "experiments prints"),
     ("jaxrl/core/loop.py", "import jax\njax.debug.print('{}', 1)", "experiments prints"),
