@@ -67,6 +67,26 @@ MINATAR_PQN: dict[str, Any] = {
 }
 
 PRESETS = {
+    "reinforce-cartpole": Preset(
+        "reinforce",
+        env("CartPole-v1"),
+        500_000,
+        hparams={"learning_rate": Linear(5e-3)},
+    ),
+    "a2c-cartpole": Preset(
+        "a2c",
+        env("CartPole-v1"),
+        500_000,
+        config={"num_envs": 8, "num_steps": 32},
+        hparams={"learning_rate": Linear(6e-3), "gae_lambda": 0.95, "entropy_coef": 0.0},
+    ),
+    "a2c-acrobot": Preset(
+        "a2c",
+        env("Acrobot-v1"),
+        500_000,
+        config={"num_steps": 16, "normalize_observations": True},
+        hparams={"learning_rate": Linear(6e-3), "gae_lambda": 0.95},
+    ),
     "ppo-cartpole": Preset(
         "ppo",
         env("CartPole-v1"),
@@ -309,6 +329,27 @@ PRESETS = {
         config={"hidden": (2000, 2000), "num_masks": 32},
         hparams={"learning_rate": Linear(1e-3)},
         evaluations=12,
+    ),
+    "nade-digits": Preset(
+        "nade",
+        data("digits"),
+        50 * 1297,
+        config={"hidden": (200,)},
+        hparams={"learning_rate": Linear(3e-3)},
+    ),
+    "nade-digits-orders": Preset(
+        "nade",
+        data("digits"),
+        400 * 1297,
+        config={"hidden": (200, 200), "activation": "relu", "training": "all_orders", "num_orders": 8},
+        hparams={"learning_rate": Linear(1e-3)},
+    ),
+    "nade-binarized-mnist": Preset(
+        "nade",
+        data("binarized_mnist"),
+        50 * 50_000,
+        hparams={"learning_rate": Linear(1e-3)},
+        evaluations=25,
     ),
 }
 

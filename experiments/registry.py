@@ -44,6 +44,8 @@ def model(name: str, score: str = "eval/elbo", **kwargs: Any) -> Learner:
 
 
 LEARNERS = {
+    "reinforce": agent("reinforce"),
+    "a2c": agent("a2c"),
     "ppo": agent("ppo"),
     "pqn": agent("pqn"),
     "dqn": agent("dqn"),
@@ -54,6 +56,8 @@ LEARNERS = {
     "dyna": agent("dyna"),
     "vae": model("vae"),
     "made": model("made", "eval/nll", higher_is_better=False),
+    "nade": model("nade", "eval/nll", higher_is_better=False),
+    "gan": adversarial("gan"),
 }
 
 

@@ -163,7 +163,8 @@ def check_examples(spec: data.Spec, x: Any) -> None:
     if not (jnp.issubdtype(x.dtype, jnp.integer) or x.dtype == bool):
         raise ValueError(f"{x.dtype} examples given to a model of integers below {spec.levels}: do not scale them.")
     if not isinstance(x, jax.core.Tracer) and x.size:
-        low, high, levels = int(np.min(x)), int(np.max(x)), spec.levels or 0
+        values, levels = np.asarray(x), spec.levels or 0
+        low, high = values.min(), values.max()
         if low < 0 or high >= levels:
             raise ValueError(f"Values {low} to {high} given to a model of 0 .. {levels - 1}: fit their levels.")
 
@@ -182,8 +183,12 @@ def check_label(num_classes: int | None, label: Any, count: int) -> Array | None
         return None
     if label is None:
         raise ValueError(f"This model is of examples given their class: give labels from 0 to {num_classes - 1}.")
-    if not isinstance(label, jax.core.Tracer) and (np.min(label) < 0 or np.max(label) >= num_classes):
-        raise ValueError(f"Labels {np.min(label)} to {np.max(label)} given to a model of 0 .. {num_classes - 1}.")
+    if not isinstance(label, jax.core.Tracer):
+        values = np.asarray(label)
+        if values.size and (values.min() < 0 or values.max() >= num_classes):
+            raise ValueError(
+                f"Labels {values.min()} to {values.max()} given to a model of the classes 0 .. {num_classes - 1}."
+            )
     label = jnp.asarray(label)
     if label.ndim and len(label) != count:
         raise ValueError(f"{len(label)} labels given for {count} examples.")
