@@ -28,8 +28,9 @@ def ppo_on(environment: str, learning_rate: Any = 0.01, **options: Any) -> Case:
     env, env_params = envs.make(environment)
     sizes = {"num_envs": 4, "num_steps": 6, "num_epochs": 2, "num_minibatches": 2, "eval_episodes": 2}
     config = ppo.Config(**{**sizes, "network": networks.MLP((13, 11)), **options})
-    hparams = ppo.Hyperparams(learning_rate=learning_rate, clip=0.05)
-    return Case(ppo.make(env, config), hparams, env_params)
+    hparams = ppo.Hyperparams(learning_rate=learning_rate, clip=0.05, target_kl=0.003)
+    unused = "target_kl" if config.surrogate == "clip" else "clip"
+    return Case(ppo.make(env, config), hparams, env_params, (unused,))
 
 
 def pqn_on(environment: str, **options: Any) -> Case:
@@ -109,6 +110,7 @@ LEARNERS: dict[str, Callable[[], Case]] = {
         "Pendulum-v1", normalize_observations=True, normalize_rewards=True, optimizer=fit.Optimizer("rmsprop")
     ),
     "ppo-squashed": lambda: ppo_on("MountainCarContinuous-v0", distribution="squashed_gaussian", eval_greedy=True),
+    "ppo-kl": lambda: ppo_on("CartPole-v1", surrogate="kl"),
     "ppo-image": lambda: ppo_on("Breakout-MinAtar", network=networks.CNN((3,), hidden=(11,)), shared_torso=True),
     "pqn-vector": lambda: pqn_on("CartPole-v1", normalize_observations=True),
     "pqn-image": lambda: pqn_on("Breakout-MinAtar", network=networks.CNN((3,), hidden=(11,), layer_norm=True)),

@@ -15,7 +15,7 @@ from jax import lax, random
 from jax import numpy as jnp
 from jaxprs import primitives
 
-from jaxrl import envs, policies, returns, rollout
+from jaxrl import envs, policies, returns, rollout, surrogates
 from jaxrl.algorithms import ppo
 from jaxrl.core import loop, networks
 from jaxrl.core.schedule import Linear
@@ -45,14 +45,14 @@ PLAIN = ppo.Hyperparams(value_coef=0.0, entropy_coef=0.0)
 def test_clipped_surrogate_by_hand(ratio, advantage, expected, slope):
     """The slope is that in the log-probability."""
     arguments = jnp.log(ratio), jnp.float32(advantage), jnp.float32(0.2)
-    value, gradient = jax.value_and_grad(ppo.clipped_surrogate)(*arguments)
+    value, gradient = jax.value_and_grad(surrogates.clipped_surrogate)(*arguments)
     np.testing.assert_allclose([value, gradient], [expected, slope], rtol=1e-5)
 
 
 @pytest.mark.parametrize("clip", [jnp.inf, 1e6])
 def test_value_loss_without_a_bound_is_half_the_squared_error(clip):
     value, old, target = random.normal(random.key(0), (3, 50)) * 10
-    loss = lambda value: ppo.clipped_value_loss(value, old, target, clip).mean()  # noqa: E731
+    loss = lambda value: surrogates.clipped_value_loss(value, old, target, clip).mean()  # noqa: E731
     plain = lambda value: 0.5 * jnp.square(value - target).mean()  # noqa: E731
     np.testing.assert_allclose(loss(value), plain(value), rtol=1e-6)
     np.testing.assert_allclose(jax.grad(loss)(value), jax.grad(plain)(value), rtol=1e-6)
@@ -61,7 +61,7 @@ def test_value_loss_without_a_bound_is_half_the_squared_error(clip):
 def test_value_loss_with_a_bound_by_hand():
     value = jnp.array([1.05, 2.0, 2.0, -1.0])
     target = jnp.array([3.0, 3.0, 0.0, 3.0])
-    loss = partial(ppo.clipped_value_loss, old_value=jnp.ones(4), target=target, clip=0.1)
+    loss = partial(surrogates.clipped_value_loss, old_value=jnp.ones(4), target=target, clip=0.1)
     # Within the bound; beyond it towards the target, where it stops; beyond it away from the target, drawn back.
     np.testing.assert_allclose(loss(value), 0.5 * np.array([1.95, 1.9, 2.0, 4.0]) ** 2, rtol=1e-5)
     gradient = jax.grad(lambda value: loss(value).sum())(value)

@@ -1,17 +1,18 @@
 """Proximal policy optimisation with a clipped ratio (Schulman et al. 2017, arXiv:1707.06347, equations 7 and 9).
 
+Or with a penalty on the divergence from the old policy, whose weight adapts (equation 8).
 Axes: T steps, N environments, B = T * N transitions.
 """
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 from jax import Array, random
 from jax import numpy as jnp
 
-from jaxrl import normalize, policies, returns, rollout
+from jaxrl import normalize, policies, returns, rollout, surrogates
 from jaxrl.core import checks, fit, networks
 from jaxrl.envs import Env, Spec
 
@@ -27,6 +28,7 @@ class Config:
     network: networks.MLP | networks.CNN = networks.MLP()  # of actor and critic
     shared_torso: bool = False  # one torso for actor and critic
     distribution: policies.HeadName = "gaussian"  # of continuous actions
+    surrogate: Literal["clip", "kl"] = "clip"  # clip ratios, or penalise the divergence from the old policy
     normalize_advantages: bool = True  # to mean 0 and variance 1 in each minibatch
     normalize_observations: bool = False  # by running statistics, to mean 0 and variance 1
     normalize_rewards: bool = False  # by the running standard deviation of discounted returns
@@ -46,6 +48,7 @@ class Hyperparams(NamedTuple):
     discount: Any = 0.99  # weight of a reward one step later
     gae_lambda: Any = 0.95  # 0 one-step advantages, 1 Monte Carlo
     clip: Any = 0.2  # bound on the change of a probability ratio
+    target_kl: Any = 0.01  # nats from old to new policy that the penalty aims at, if surrogate is "kl"
     value_clip: Any = jnp.inf  # bound on the change of a value estimate
     value_coef: Any = 0.5  # weight of the critic's loss
     entropy_coef: Any = 0.01  # weight of the entropy bonus
@@ -58,6 +61,7 @@ class State(NamedTuple):
     fit: fit.Fit
     cursor: rollout.Cursor  # N unfinished episodes
     normalizer: normalize.Normalizer  # of observations and rewards
+    kl_coef: Array | None  # [] weight of the penalty, None without one
 
 
 class Batch(NamedTuple):
@@ -69,29 +73,31 @@ class Batch(NamedTuple):
     value: Array  # of the observation when it was collected
     advantage: Array
     target: Array  # the value to regress on
-
-
-def clipped_surrogate(log_ratio: Array, advantage: Array, clip: Array) -> Array:
-    """Equation 7 per transition [B]: the pessimistic one of the plain and the clipped importance-weighted advantage."""
-    ratio = jnp.exp(log_ratio)
-    return jnp.minimum(ratio * advantage, jnp.clip(ratio, 1 - clip, 1 + clip) * advantage)
-
-
-def clipped_value_loss(value: Array, old_value: Array, target: Array, clip: Array) -> Array:
-    """Half squared error per transition [B], the larger with and without `value` kept within `clip` of the old."""
-    clipped = old_value + jnp.clip(value - old_value, -clip, clip)
-    return 0.5 * jnp.maximum(jnp.square(value - target), jnp.square(clipped - target))
+    outputs: Any = None  # of the actor when it was collected, for a divergence from it
 
 
 def loss(
-    params: Any, network: networks.Network, head: policies.Head, batch: Batch, hparams: Hyperparams
+    params: Any,
+    network: networks.Network,
+    head: policies.Head,
+    batch: Batch,
+    hparams: Hyperparams,
+    kl_coef: Array | None = None,
 ) -> tuple[Array, dict[str, Array]]:
-    """Equation 9, negated: mean over B of policy loss, value loss and entropy bonus. Returns (scalar, metrics)."""
+    """Equation 9, negated: mean over B of policy loss, value loss and entropy bonus. Returns (scalar, metrics).
+
+    The policy loss is that of equation 7 or, with the weight `kl_coef` [] of the penalty, of equation 8.
+    """
     outputs, value = network.apply(params, batch.obs)
     policy = head.distribution(*outputs)
     log_ratio = policy.log_prob(batch.action) - batch.log_prob
-    policy_loss = -clipped_surrogate(log_ratio, batch.advantage, hparams.clip).mean()
-    value_loss = clipped_value_loss(value, batch.value, batch.target, hparams.value_clip).mean()
+    if kl_coef is None:
+        surrogate = surrogates.clipped_surrogate(log_ratio, batch.advantage, hparams.clip)
+    else:
+        kl = head.distribution(*batch.outputs).kl_divergence(policy)
+        surrogate = surrogates.penalized_surrogate(log_ratio, batch.advantage, kl, kl_coef)
+    policy_loss = -surrogate.mean()
+    value_loss = surrogates.clipped_value_loss(value, batch.value, batch.target, hparams.value_clip).mean()
     entropy = policy.entropy().mean()
     total = policy_loss + hparams.value_coef * value_loss - hparams.entropy_coef * entropy
     return total, {
@@ -101,6 +107,12 @@ def loss(
         "kl": (jnp.expm1(log_ratio) - log_ratio).mean(),
         "clip_fraction": (jnp.abs(jnp.expm1(log_ratio)) > hparams.clip).mean(),
     }
+
+
+def divergence(params: Any, network: networks.Network, head: policies.Head, batch: Batch) -> Array:
+    """Mean over B of the divergence [] in nats from the policy that collected the batch to that of `params`."""
+    outputs, _ = network.apply(params, batch.obs)
+    return head.distribution(*batch.outputs).kl_divergence(head.distribution(*outputs)).mean()
 
 
 def make_batch(path: rollout.Transition, params: Any, network: networks.Network, hparams: Hyperparams) -> Batch:
@@ -150,7 +162,8 @@ def make(env: Env, config: Config, network: networks.Network | None = None) -> r
         fitted = fit.start(config.optimizer, network.init(network_key))
         cursor = rollout.start(env, env_key, config.num_envs, env_params)
         which = {"observations": config.normalize_observations, "rewards": config.normalize_rewards}
-        return State(fitted, cursor, normalize.start(env.spec.obs_shape, config.num_envs, **which))
+        normalizer = normalize.start(env.spec.obs_shape, config.num_envs, **which)
+        return State(fitted, cursor, normalizer, jnp.float32(1.0) if config.surrogate == "kl" else None)
 
     def policy(state, obs):
         outputs, _ = network.apply(state.fit.params, normalize.see(state.normalizer, obs))
@@ -172,16 +185,23 @@ def make(env: Env, config: Config, network: networks.Network | None = None) -> r
         )
         path, normalizer = normalize.learn_from(state.normalizer, path, hparams.discount)
         batch = make_batch(path, state.fit.params, network, hparams)
+        if config.surrogate == "kl":
+            batch = batch._replace(outputs=jax.vmap(lambda obs: network.apply(state.fit.params, obs)[0])(batch.obs))
         optimizer = config.optimizer(hparams.learning_rate)
 
         def step(fitted, minibatch):
             if config.normalize_advantages:
                 minibatch = minibatch._replace(advantage=returns.standardize(minibatch.advantage))
-            arguments = network, head, minibatch, hparams
+            arguments = network, head, minibatch, hparams, state.kl_coef
             return fit.step(optimizer, loss, fitted, *arguments, max_grad_norm=hparams.max_grad_norm)
 
         fitted, metrics = fit.epochs(epochs_key, step, state.fit, batch, config.num_epochs, config.num_minibatches)
-        return State(fitted, cursor, normalizer), {**metrics, "return": cursor.last_return.mean()}
+        metrics = {**metrics, "return": cursor.last_return.mean()}
+        if config.surrogate == "clip":
+            return State(fitted, cursor, normalizer, None), metrics
+        kl = divergence(fitted.params, network, head, batch)
+        kl_coef = surrogates.adapt_kl_coef(state.kl_coef, kl, hparams.target_kl)
+        return State(fitted, cursor, normalizer, kl_coef), {**metrics, "kl": kl, "kl_coef": state.kl_coef}
 
     def evaluate(key, state, hparams, env_params):
         def policy(key, obs):
