@@ -43,6 +43,11 @@ def model(name: str, score: str = "eval/elbo", **kwargs: Any) -> Learner:
     return Learner(f"generative.models.{name}", sources.Data, score, "nats per example", **kwargs)
 
 
+def adversarial(name: str, score: str = "eval/mmd") -> Learner:
+    """An adversarial model of `generative.models`, scored by how far its samples or translations are off."""
+    return Learner(f"generative.models.{name}", sources.Data, score, higher_is_better=False)
+
+
 LEARNERS = {
     "reinforce": agent("reinforce"),
     "a2c": agent("a2c"),

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from generative import data
-from generative.models import vae
+from generative.models import gan, vae
 from jaxrl import envs, features
-from jaxrl.algorithms import dqn, dyna, ppo, pqn, td_control, td_prediction
+from jaxrl.algorithms import a2c, dqn, dyna, ppo, pqn, reinforce, td_control, td_prediction
 from jaxrl.core import fit, networks
 from jaxrl.core.schedule import Linear
 
@@ -31,6 +31,21 @@ def ppo_on(environment: str, learning_rate: Any = 0.01, **options: Any) -> Case:
     hparams = ppo.Hyperparams(learning_rate=learning_rate, clip=0.05, target_kl=0.003)
     unused = "target_kl" if config.surrogate == "clip" else "clip"
     return Case(ppo.make(env, config), hparams, env_params, (unused,))
+
+
+def reinforce_on(environment: str, unused: tuple[str, ...] = ("baseline_rate",), **options: Any) -> Case:
+    env, env_params = envs.make(environment, max_steps_in_episode=5)
+    sizes = {"num_envs": 4, "num_steps": 12, "eval_episodes": 2}
+    config = reinforce.Config(**{**sizes, "network": networks.MLP((13, 11)), **options})
+    hparams = reinforce.Hyperparams(learning_rate=Linear(0.01, 0.002), max_grad_norm=0.5)
+    return Case(reinforce.make(env, config), hparams, env_params, unused)
+
+
+def a2c_on(environment: str, learning_rate: Any = 0.01, **options: Any) -> Case:
+    env, env_params = envs.make(environment)
+    sizes = {"num_envs": 4, "num_steps": 6, "eval_episodes": 2}
+    config = a2c.Config(**{**sizes, "network": networks.MLP((13, 11)), **options})
+    return Case(a2c.make(env, config), a2c.Hyperparams(learning_rate=learning_rate), env_params)
 
 
 def pqn_on(environment: str, **options: Any) -> Case:
@@ -104,7 +119,37 @@ def vae_on_bits() -> Case:
     return Case(vae.make(spec, config), vae.Hyperparams(learning_rate=0.01), source, unused=("scale",))
 
 
+def labelled_images() -> Any:
+    """Description and arrays of 30 images of bytes, 4x3x1, in 3 classes."""
+    generator = np.random.default_rng(0)
+    train, test = generator.integers(0, 256, size=(2, 30, 4, 3, 1), dtype=np.uint8)
+    label = np.arange(30) % 3
+    return data.from_arrays("bytes", data.Examples(train, label), data.Examples(test, label))
+
+
+def gan_on(unused: tuple[str, ...] = (), **options: Any) -> Case:
+    spec, source = labelled_images()
+    sizes = {"latent_size": 5, "batch_size": 6, "classifier_updates": 2, "eval_samples": 10}
+    players = {"generator": networks.MLP((13,), "relu"), "discriminator": networks.MLP((11,), "leaky_relu")}
+    config = gan.Config(**{**sizes, **players, **options})
+    hparams = gan.Hyperparams(Linear(0.01, 0.002), 0.02, gradient_penalty=5.0)
+    return Case(gan.make(spec, config), hparams, source, ("average_decay", *unused))
+
+
 LEARNERS: dict[str, Callable[[], Case]] = {
+    "reinforce": lambda: reinforce_on("CartPole-v1"),
+    "reinforce-constant": lambda: reinforce_on(
+        "Pendulum-v1", ("value_coef",), baseline="constant", weight_by_discount=True, eval_greedy=True
+    ),
+    "a2c-discrete": lambda: a2c_on("CartPole-v1", Linear(0.01, 0.002)),
+    "a2c-gaussian": lambda: a2c_on(
+        "Pendulum-v1",
+        normalize_advantages=True,
+        normalize_observations=True,
+        normalize_rewards=True,
+        optimizer=fit.Optimizer(epsilon=1e-5),
+    ),
+    "a2c-image": lambda: a2c_on("Breakout-MinAtar", network=networks.CNN((3,), hidden=(11,)), shared_torso=True),
     "ppo-discrete": lambda: ppo_on("CartPole-v1", Linear(0.01, 0.002)),
     "ppo-gaussian": lambda: ppo_on(
         "Pendulum-v1", normalize_observations=True, normalize_rewards=True, optimizer=fit.Optimizer("rmsprop")
@@ -149,7 +194,21 @@ LEARNERS: dict[str, Callable[[], Case]] = {
     "dyna-sweeps": lambda: dyna_on("tabular/Garnet", planner="sweeps", planning_steps=1),
     "vae-gaussian": vae_on_reals,
     "vae-bernoulli": vae_on_bits,
+    "gan": lambda: gan_on(conditional=True, penalize=True),
+    "gan-packed": lambda: gan_on(("gradient_penalty",), packing=2, discriminator_steps=2, generator_steps=3),
 }
 
 # One form of each algorithm; the rest is tested in the longer run.
-QUICK = {"ppo-discrete", "ppo-gaussian", "pqn-vector", "dqn", "q-learning", "td-lambda", "dyna-q", "vae-bernoulli"}
+QUICK = {
+    "reinforce",
+    "a2c-discrete",
+    "ppo-discrete",
+    "ppo-gaussian",
+    "pqn-vector",
+    "dqn",
+    "q-learning",
+    "td-lambda",
+    "dyna-q",
+    "vae-bernoulli",
+    "gan",
+}

@@ -49,6 +49,12 @@ def different(one, two):
     return any((np.asarray(a) != np.asarray(b)).any() for a, b in pairs)
 
 
+def learned(state):
+    """Parameters that an optimiser moves: of one network, or of each of several."""
+    is_fit = lambda leaf: isinstance(leaf, fit.Fit)  # noqa: E731
+    return [leaf.params for leaf in jax.tree.leaves(state, is_leaf=is_fit) if is_fit(leaf)]
+
+
 def perturbed(value, factor=0.5):
     """Another value of a hyperparameter or of a schedule."""
     if isinstance(value, Linear):
@@ -159,7 +165,7 @@ def test_everything_is_finite(programs):
     assert metrics["diverged"] == 0
     assert any(name.startswith("eval/") for name in metrics)
     assert all(leaf.shape == () and leaf.dtype == jnp.float32 for leaf in metrics.values())
-    assert different(run.state.fit.params, programs.initial.state.fit.params)
+    assert different(learned(run.state), learned(programs.initial.state))
 
 
 # One program
@@ -205,13 +211,13 @@ def test_every_hyperparameter_makes_a_difference(programs):
     for name in programs.hparams._fields:
         changed = programs.hparams._replace(**{name: perturbed(getattr(programs.hparams, name))})
         other, _ = programs.alone(random.key(1), changed)
-        assert different(base.fit.params, other.fit.params) == (name not in programs.unused), name
+        assert different(learned(base), learned(other)) == (name not in programs.unused), name
 
 
 def test_seeds_make_a_difference(programs):
     one, _ = programs.alone(random.key(1), programs.hparams)
     two, _ = programs.alone(random.key(2), programs.hparams)
-    assert different(one.fit.params, two.fit.params)
+    assert different(learned(one), learned(two))
 
 
 def test_a_diverged_lane_is_marked_and_harms_no_other(programs):
@@ -239,8 +245,8 @@ def condition_faults(learner, hparams, source):
         return loop.chunk(learner, CHUNK, run, hparams, source)
 
     runs = jax.eval_shape(jax.vmap(start), lane_keys)
-    learned = [getattr(runs.state, name, None) for name in ("fit", "target_params", "buffer")]
-    shapes = {leaf.shape for leaf in jax.tree.leaves(learned)}
+    large = [getattr(runs.state, name, None) for name in ("target_params", "buffer")]
+    shapes = {leaf.shape for leaf in jax.tree.leaves((learned(runs.state), large))}
     rank = min(3, max(map(len, shapes)))  # of a whole matrix [lanes, rows, columns]; vectors if there are no matrices
     whole = {shape for shape in shapes if len(shape) >= rank}
     programs = {

@@ -53,7 +53,7 @@ def test_neighbours_by_hand():
 
 
 def test_neighbours_of_like_sets():
-    """Density 1 and coverage 1 - product of (N - i) / (N + M - i), i = 1 .. k (Naeem et al. 2020, equation 9)."""
+    """Density 1 and coverage 1 - product of (N - i) / (N + M - i), i = 1 .. k (Naeem et al. 2020)."""
     num_real, num_generated, k = 150, 100, 5
     pairs = [(normal(seed, num_real, 4), normal(100 + seed, num_generated, 4)) for seed in range(10)]
     stacked = [jnp.stack(part) for part in zip(*pairs, strict=True)]

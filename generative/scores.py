@@ -1,0 +1,69 @@
+"""What is measured of a model's samples at each evaluation, by what is known of the data. Axes: M samples."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from jax import Array
+from jax import numpy as jnp
+
+from generative import classifier, data, quality, toys
+from jaxrl.core.loop import Metrics
+
+MOST_POINTS = 1000  # of each set between which distances are measured
+STACKED = 3  # digits in an image of stacked digits, one in each colour
+
+
+class Scores(NamedTuple):
+    """Measures of samples."""
+
+    init: Callable[..., Any]  # (key, source) -> params of the classifier, () if none is needed
+    measure: Callable[..., Metrics]  # (params, samples [M, *shape] as data.scale gives them, label [M] or None, source)
+
+
+def make(spec: data.Spec, classifier_updates: int) -> Scores:
+    """Measures for samples of the data set `spec`; each is a mean over samples unless said otherwise.
+
+    - always `eval/mmd`: squared maximum mean discrepancy from test examples.
+    - mixtures: `eval/modes` found, `eval/quality`, the share within 3 standard deviations, `eval/reverse_kl` in nats.
+    - images: `eval/precision`, `eval/recall`, `eval/density`, `eval/coverage`, on pixels.
+    - images with labels, if `classifier_updates` is not 0: a classifier gives `eval/modes`, the classes that occur
+      (of 1000 for stacked digits), `eval/reverse_kl`, and `eval/agreement` with the labels asked for.
+    """
+    mixture = toys.MIXTURES.get(spec.name)
+    images = len(spec.shape) == 3
+    stacked = spec.name.startswith("stacked_")
+    num_modes = spec.num_classes or 0
+    num_classes = round(num_modes ** (1 / STACKED)) if stacked else num_modes
+    classifies = images and num_classes > 0 and classifier_updates > 0
+
+    def init(key: Array, source: data.Source) -> Any:
+        if not classifies:
+            return ()
+        x, label = source.train
+        if stacked:
+            x, label = x[..., :1], label // num_classes ** (STACKED - 1)
+        return classifier.train(key, data.Examples(x, label), spec.levels, num_classes, classifier_updates)
+
+    def classify(params: Any, x: Array) -> Array:
+        if not stacked:
+            return classifier.logits(params, x, num_classes).argmax(-1)
+        digits = [classifier.logits(params, x[..., i : i + 1], num_classes).argmax(-1) for i in range(STACKED)]
+        return (digits[0] * num_classes + digits[1]) * num_classes + digits[2]
+
+    def measure(params: Any, samples: Array, label: Array | None, source: data.Source) -> Metrics:
+        real = data.scale(source.test.x[:MOST_POINTS], spec.levels)
+        real, some = real.reshape(len(real), -1), samples[:MOST_POINTS].reshape(-1, real[0].size)
+        found = {"mmd": quality.squared_mmd(real, some)}
+        if mixture is not None:
+            modes = quality.modes(mixture, samples)
+            found |= {"modes": modes.covered, "quality": modes.quality, "reverse_kl": modes.reverse_kl}
+        if images:
+            found |= quality.neighbours(real, some)._asdict()
+        if classifies:
+            seen = classify(params, samples)
+            found["modes"], found["reverse_kl"] = quality.modes_of_labels(seen, num_modes)
+            if label is not None:
+                found["agreement"] = (seen == label).mean()
+        return {f"eval/{name}": jnp.float32(value) for name, value in found.items()}
+
+    return Scores(init, measure)

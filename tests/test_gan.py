@@ -1,0 +1,94 @@
+"""The GAN: who moves whom, counts of steps, averages, and samples under labels."""
+
+from functools import partial
+
+import jax
+import numpy as np
+import pytest
+from jax import numpy as jnp
+from jax import random
+from learners import labelled_images
+
+from generative import data
+from generative.models import gan
+from jaxrl.core import networks
+
+SMALL = {"generator": networks.MLP((8,), "relu"), "discriminator": networks.MLP((8,), "leaky_relu")}
+HPARAMS = gan.Hyperparams(0.01, 0.01, 1.0, 0.9)
+
+
+@pytest.fixture(scope="module")
+def small():
+    """A model that packs, with labels, its source, state and compiled update."""
+    spec, source = labelled_images()
+    options = {"packing": 2, "conditional": True, "discriminator_steps": 3, "generator_steps": 2}
+    config = gan.Config(latent_size=4, batch_size=5, classifier_updates=2, eval_samples=12, **options, **SMALL)
+    assert config.steps_per_update == 5 * 2 * 3
+    model = gan.make(spec, config)
+    return model, source, model.init(random.key(0), HPARAMS, source), jax.jit(model.update)
+
+
+def same_bits(one, two):
+    return all((np.asarray(a) == np.asarray(b)).all() for a, b in zip(*map(jax.tree.leaves, (one, two)), strict=True))
+
+
+def test_one_player_moves_without_the_other(small):
+    """Without a learning rate a player stays bit for bit; the discriminator, first to move, sees no other generator."""
+    _, source, state, update = small
+    key = random.key(1)
+    both, _ = update(key, state, HPARAMS, source)
+    still, _ = update(key, state, HPARAMS._replace(learning_rate=0.0), source)
+    assert same_bits(still.generator.fit.params, state.generator.fit.params)
+    assert same_bits(still.discriminator, both.discriminator)
+    assert not same_bits(still.discriminator.fit.params, state.discriminator.fit.params)
+    still, _ = update(key, state, HPARAMS._replace(discriminator_learning_rate=0.0), source)
+    assert same_bits(still.discriminator.fit.params, state.discriminator.fit.params)
+    assert not same_bits(still.generator.fit.params, state.generator.fit.params)
+
+
+def test_steps_are_counted_and_the_average_follows(small):
+    _, source, state, update = small
+    after, metrics = update(random.key(1), state, HPARAMS, source)
+    assert after.discriminator.fit.opt_state[0].count == 3
+    assert after.generator.fit.opt_state[0].count == 2
+    assert after.cursor.epoch * 30 + after.cursor.position == 30
+    expected = jax.tree.map(lambda old, new: 0.9 * old + 0.1 * new, state.average, after.generator.fit.params)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7), after.average, expected)
+    assert set(metrics) == {"discriminator_loss", "generator_loss", "accuracy"}
+
+
+def test_samples_come_from_the_average_under_the_labels_asked_for(small):
+    model, _, state, _ = small
+    samples = model.sample(random.key(1), state, 7)
+    assert samples.shape == (7, 4, 3, 1) and samples.min() >= 0 and samples.max() <= 1
+    np.testing.assert_array_equal(model.sample(random.key(1), state, 7, jnp.arange(7) % 3), samples)
+    assert not same_bits(model.sample(random.key(1), state, 7, jnp.zeros(7, jnp.int32)), samples)
+    nothing = state._replace(average=jax.tree.map(jnp.zeros_like, state.average))
+    np.testing.assert_array_equal(model.sample(random.key(1), nothing, 7), 0.5)
+
+
+def test_the_discriminator_sees_real_examples_with_their_labels(monkeypatch):
+    """A real example's label is its number modulo 3; generated ones get the same labels."""
+    spec, source = labelled_images()
+
+    def look(params, judge, config, stats, real, generated, hparams):
+        known = 2 * data.scale(source.train.x, 256) - 1
+        number = jnp.abs(known[:, None] - real.x).sum((2, 3, 4)).argmin(0)
+        return jnp.float32(0), (stats, {"own": real.label == number % 3, "same": real.label == generated.label})
+
+    monkeypatch.setattr(gan, "loss", look)
+    model = gan.make(spec, gan.Config(latent_size=4, batch_size=9, conditional=True, classifier_updates=0, **SMALL))
+    _, found = jax.jit(model.update)(random.key(1), model.init(random.key(0), HPARAMS, source), HPARAMS, source)
+    assert (found["own"], found["same"]) == (1, 1)
+
+
+def test_what_cannot_work_is_refused():
+    spec, _ = data.from_arrays("mine", np.ones((4, 3)), np.zeros((4, 3)))
+    for changes, said in (
+        ({"packing": 0}, "packing=0"),
+        ({"discriminator_steps": 0}, "discriminator_steps=0"),
+        ({"conditional": True}, "mine has no labels"),
+        ({"discriminator": networks.CNN()}, "A CNN reads images"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            gan.make(spec, gan.Config(**changes))
