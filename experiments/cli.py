@@ -23,6 +23,7 @@ HELP = """usage: python -m experiments COMMAND ...
   evaluate RUN [OPTIONS]      evaluate the last state of a run, more closely than in training
   plot RUN [RUN ...]          draw learning curves, returns expected and obtained, what a model makes, a table
   list                        learners, environments, data sets and presets
+  preflight ALGORITHM [OPTIONS]  compile for a TPU that is not there, and see whether it fits
   results [PRESET ...]        train presets over their seeds, and write the table of their scores
   bench [NAME ...]            speed against ceilings, other libraries and size
 
@@ -42,6 +43,15 @@ class Train:
     run_dir: str | None = None  # folder of the run; a dated one under runs/ if not given
     checkpoint_every: float = 30.0  # least seconds between checkpoints; the last state is always saved
     tensorboard: bool = False  # write TensorBoard event files too
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """Options of `preflight`."""
+
+    experiment: Experiment = field(metadata=FLAT)
+    preset: str | None = None  # take the values of a preset as defaults; `python -m experiments list` shows all
+    topology: str = "v5e-1"  # the TPU to compile for: v5e-1, v5e-4, v5e-8, v6e-1, v6e-4, v6e-8, v4-8 or v5p-8
 
 
 @dataclass(frozen=True)
@@ -86,6 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "plot": plot,
         "list": show,
         "results": results,
+        "preflight": preflight,
         "bench": bench,
     }
     if not words or words[0] in ("-h", "--help", "help"):
@@ -130,24 +141,10 @@ def _processor() -> int:
 
 def train(words: list[str]) -> int:
     """Of `words`, the first names the algorithm."""
-    algorithm = words.pop(0) if words and not words[0].startswith("-") else None
-    preset = _value_of("--preset", words)
-    if preset is not None:
-        base = presets.get(preset)
-        if algorithm is not None and algorithm != base.algorithm:
-            registry.get(algorithm)
-            fitting = [name for name, other in presets.PRESETS.items() if other.algorithm == algorithm]
-            raise ValueError(
-                f"Preset {preset} is for {base.algorithm}; for {algorithm} there are {', '.join(fitting)}."
-            )
-    elif algorithm is None:
-        names = ", ".join(registry.LEARNERS)
-        if words and words[0] in ("-h", "--help"):
-            print(f"usage: python -m experiments train ALGORITHM [OPTIONS], where ALGORITHM is one of: {names}")
-            return 0
-        raise ValueError(f"Which algorithm? `python -m experiments train ALGORITHM`, one of {names}.")
-    else:
-        base = experiment.default(algorithm)
+    chosen = _chosen(words, "train")
+    if chosen is None:
+        return 0
+    base, preset = chosen
     asked = _parse_train(words, base, preset, f"train {base.algorithm}")
     result = training.train(
         asked.experiment,
@@ -169,6 +166,26 @@ def resume(words: list[str]) -> int:
         path, asked.experiment, checkpoint_every=asked.checkpoint_every, tensorboard=asked.tensorboard
     )
     return _exit_code(result)
+
+
+def preflight(words: list[str]) -> int:
+    """Print what the compiler says; 1 if it does not fit."""
+    from experiments import preflight as flight
+
+    chosen = _chosen(words, "preflight")
+    if chosen is None:
+        return 0
+    base, preset = chosen
+    asked = options.parse(
+        words,
+        Preflight(base, preset),
+        f"python -m experiments preflight {base.algorithm}",
+        "Compile for a TPU that is not there, and see whether it fits.",
+    )
+    jax.config.update("jax_enable_compilation_cache", False)  # it cannot hold programs for devices that are not there
+    plan = flight.check(asked.experiment, asked.topology)
+    print(flight.text(asked.experiment, asked.topology, plan))
+    return 0 if plan.fits else 1
 
 
 def evaluate(words: list[str]) -> int:
@@ -262,6 +279,32 @@ def bench(words: list[str]) -> int:
     if asked.out is not None:
         folder.write_json(Path(asked.out), result)
     return 0
+
+
+def _chosen(words: list[str], command: str) -> tuple[Experiment, str | None] | None:
+    """The experiment whose values are the defaults, and the preset that `words` name; None if help was shown instead.
+
+    Of `words`, the first may name the algorithm and is then taken away.
+    """
+    algorithm = words.pop(0) if words and not words[0].startswith("-") else None
+    preset = _value_of("--preset", words)
+    if preset is not None:
+        base = presets.get(preset)
+        if algorithm is not None and algorithm != base.algorithm:
+            registry.get(algorithm)
+            fitting = [name for name, other in presets.PRESETS.items() if other.algorithm == algorithm]
+            raise ValueError(
+                f"Preset {preset} is for {base.algorithm}; for {algorithm} there are {', '.join(fitting)}."
+            )
+    elif algorithm is None:
+        names = ", ".join(registry.LEARNERS)
+        if words and words[0] in ("-h", "--help"):
+            print(f"usage: python -m experiments {command} ALGORITHM [OPTIONS], where ALGORITHM is one of: {names}")
+            return None
+        raise ValueError(f"Which algorithm? `python -m experiments {command} ALGORITHM`, one of {names}.")
+    else:
+        base = experiment.default(algorithm)
+    return base, preset
 
 
 def _parse_train(words: list[str], base: Experiment, preset: str | None, command: str) -> Train:

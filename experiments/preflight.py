@@ -1,0 +1,258 @@
+"""Know before you go: compile a whole training program for a TPU that is not there, and see whether it fits.
+
+The compiler of TPUs, libtpu, compiles for any of them on any Linux machine (extra `tpu`). No array is made on a device.
+"""
+
+import dataclasses
+import math
+import os
+import re
+import time
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.extend import core as jax_core
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from experiments.experiment import Experiment, build
+from jaxrl.core import checks, loop
+
+COLLECTIVES = ("all-gather", "all-reduce", "all-to-all", "collective-permute", "reduce-scatter")
+
+
+@dataclass(frozen=True)
+class Topology:
+    """TPU chips as Colab and Google Cloud offer them."""
+
+    layout: str  # as libtpu names it
+    gigabytes: float  # of memory per device, in units of 2**30 bytes
+    options: tuple[tuple[str, Any], ...] = ()  # of libtpu
+
+    def devices(self) -> Any:
+        """Descriptions of the devices.
+
+        Raises:
+            ValueError: libtpu is missing.
+        """
+        from jax.experimental import topologies
+
+        # It would look for a TPU in the network, and complain that this machine has none.
+        for name, value in (("TPU_SKIP_MDS_QUERY", "1"), ("TPU_WORKER_HOSTNAMES", "localhost")):
+            os.environ.setdefault(name, value)
+        try:
+            found = topologies.get_topology_desc(self.layout, "tpu", **dict(self.options))
+        except Exception as error:
+            if "TPU support not installed" not in str(error):
+                raise
+            raise ValueError(
+                "Preflight needs libtpu, the compiler of TPUs: pip install 'jaxrl-generative[tpu]'."
+            ) from error
+        return np.array(found.devices)
+
+
+ONE_CHIP = (("chips_per_host_bounds", (1, 1, 1)),)
+TOPOLOGIES = {
+    "v5e-1": Topology("v5e:1x1", 16, ONE_CHIP),
+    "v5e-4": Topology("v5e:2x2", 16),
+    "v5e-8": Topology("v5e:2x4", 16),
+    "v6e-1": Topology("v6e:1x1", 32, ONE_CHIP),
+    "v6e-4": Topology("v6e:2x2", 32),
+    "v6e-8": Topology("v6e:2x4", 32),
+    "v4-8": Topology("v4:2x2x1", 16),  # 4 chips of 2 devices that share 32 GiB
+    "v5p-8": Topology("v5p:2x2x1", 95),  # 4 chips, each one device
+}
+
+
+def topology(name: str) -> Topology:
+    """The topology called `name`.
+
+    Raises:
+        ValueError: unknown name, with the nearest known ones.
+    """
+    if name not in TOPOLOGIES:
+        raise ValueError(checks.unknown("topology", name, TOPOLOGIES))
+    return TOPOLOGIES[name]
+
+
+class Plan(NamedTuple):
+    """What the compiler says of a training program on TPUs."""
+
+    devices: int
+    lanes: int  # seeds, all devices together
+    bytes_per_device: int  # program, arguments, results and temporaries
+    device_bytes: int  # that it has
+    most_lanes: int  # that would fit, all devices together; from two compiled sizes
+    tile_bytes: int  # of the state per device beyond its numbers: padding to the tiles of a TPU
+    operations: float  # multiplications and additions in matrix products from one evaluation to the next, all lanes
+    collectives: dict[str, int]  # operations between devices, by kind; a sweep needs none
+    compile_seconds: float  # here, of the size asked for
+
+    @property
+    def fits(self) -> bool:
+        return self.bytes_per_device <= self.device_bytes
+
+
+class Compiled(NamedTuple):
+    """One size, compiled."""
+
+    bytes_per_device: int
+    argument_bytes: int  # per device, padding included
+    collectives: dict[str, int]
+    seconds: float
+
+
+def check(experiment: Experiment, name: str) -> Plan:
+    """Compile `experiment`, its seeds spread over the devices of topology `name`, from one evaluation to the next.
+
+    Raises:
+        ValueError: unknown topology, seeds that the devices do not divide, libtpu missing, or a program that does not
+            compile, with what the compiler says of it.
+    """
+    chosen = topology(name)
+    devices = chosen.devices()
+    count = len(devices)
+    if experiment.seeds % count:
+        raise ValueError(
+            f"{experiment.seeds} seeds do not spread evenly over the {count} devices of {name}: "
+            f"use --seeds {math.ceil(experiment.seeds / count) * count}."
+        )
+    asked = _compile(experiment, devices)
+    # One lane more may cost nothing, since the tiles of a TPU hold several: twice as many show what they cost.
+    twice = _compile(dataclasses.replace(experiment, seeds=2 * experiment.seeds), devices)
+    per_lane = max(1.0, (twice.bytes_per_device - asked.bytes_per_device) * count / experiment.seeds)
+    device_bytes = int(chosen.gigabytes * 2**30)
+    more = math.floor((device_bytes - asked.bytes_per_device) / per_lane)
+    plain = _argument_bytes(experiment, count)
+    return Plan(
+        devices=count,
+        lanes=experiment.seeds,
+        bytes_per_device=asked.bytes_per_device,
+        device_bytes=device_bytes,
+        most_lanes=max(0, experiment.seeds + more * count),
+        tile_bytes=asked.argument_bytes - plain,
+        operations=operations(experiment),
+        collectives=asked.collectives,
+        compile_seconds=asked.seconds,
+    )
+
+
+def _shapes(experiment: Experiment) -> tuple[Any, tuple[Any, Any, Any]]:
+    """The program of one chunk over lanes, and the shapes of what it is called with."""
+    program = build(experiment)
+    chunk = jax.vmap(partial(loop.chunk, program.learner, program.eval_every), (0, None, None))
+    return chunk, jax.eval_shape(lambda *args: args, program.runs_shape(), program.hparams, program.source)
+
+
+def _compile(experiment: Experiment, devices: np.ndarray) -> Compiled:
+    chunk, (runs, hparams, source) = _shapes(experiment)
+    mesh = Mesh(devices.ravel(), ("lanes",))
+    over, everywhere = P("lanes"), P()
+    # Every device runs its own lanes and waits for no other, also where lanes end their episodes at different times.
+    spread = jax.shard_map(chunk, mesh=mesh, in_specs=(over, everywhere, everywhere), out_specs=over, check_vma=False)
+    placed = [
+        jax.tree.map(lambda leaf, spec=spec: _placed(leaf, NamedSharding(mesh, spec)), tree)
+        for tree, spec in ((runs, over), (hparams, everywhere), (source, everywhere))
+    ]
+    begin = time.perf_counter()
+    try:
+        traced = jax.jit(spread, donate_argnums=0).trace(*placed)
+        program = traced.lower(lowering_platforms=("tpu",)).compile()
+    except Exception as error:
+        if not isinstance(error, jax.errors.JaxRuntimeError | NotImplementedError):
+            raise
+        raise ValueError(f"{experiment} does not compile for this TPU: {str(error)[:1000]}") from error
+    seconds = time.perf_counter() - begin
+    needed: Any = program.memory_analysis()
+    total = (
+        needed.argument_size_in_bytes
+        + needed.output_size_in_bytes
+        + needed.temp_size_in_bytes
+        + needed.generated_code_size_in_bytes
+        - needed.alias_size_in_bytes
+    )
+    text = program.as_text() or ""
+    found = {kind: len(re.findall(rf"\b{kind}(?:-start)?\(", text)) for kind in COLLECTIVES}
+    return Compiled(total, needed.argument_size_in_bytes, {k: n for k, n in found.items() if n}, seconds)
+
+
+def _placed(leaf: Any, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+
+def _argument_bytes(experiment: Experiment, count: int) -> int:
+    """Of the arguments on each of `count` devices, without padding."""
+    _, (runs, hparams, source) = _shapes(experiment)
+    sizes = [sum(_bytes(leaf) for leaf in jax.tree.leaves(tree)) for tree in (runs, hparams, source)]
+    return sizes[0] // count + sizes[1] + sizes[2]
+
+
+def _bytes(leaf: Any) -> int:
+    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return 8 * math.prod(leaf.shape)
+    return leaf.dtype.itemsize * math.prod(leaf.shape)
+
+
+def operations(experiment: Experiment) -> float:
+    """Multiplications and additions in the matrix products of one chunk of all lanes; a while loop's body counts once.
+
+    Counted in the traced program, since the compiler counts the body of every loop once.
+    """
+    chunk, shapes = _shapes(experiment)
+    return _count(jax.make_jaxpr(chunk)(*shapes).jaxpr)
+
+
+def _count(jaxpr: Any) -> float:
+    total = 0.0
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "dot_general":
+            (contracted, _), _ = equation.params["dimension_numbers"]
+            inner = math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
+            total += 2.0 * inner * math.prod(equation.outvars[0].aval.shape)
+        if equation.primitive.name == "conv_general_dilated":
+            kernel = equation.invars[1].aval.shape
+            numbers = equation.params["dimension_numbers"].rhs_spec
+            total += 2.0 * math.prod(equation.outvars[0].aval.shape) * math.prod(kernel) / kernel[numbers[0]]
+        times = equation.params["length"] if equation.primitive.name == "scan" else 1
+        inside = [_count(each) for value in equation.params.values() for each in _jaxprs(value)]
+        # Of the branches of a `cond`, one is taken.
+        total += times * (max(inside, default=0.0) if equation.primitive.name == "cond" else sum(inside))
+    return total
+
+
+def _jaxprs(value: Any) -> list[Any]:
+    """The programs within a parameter of an equation."""
+    if isinstance(value, jax_core.ClosedJaxpr):
+        return [value.jaxpr]
+    if isinstance(value, jax_core.Jaxpr):
+        return [value]
+    return [each for item in value for each in _jaxprs(item)] if isinstance(value, tuple | list) else []
+
+
+def text(experiment: Experiment, name: str, plan: Plan) -> str:
+    """The plan for the eye."""
+    collectives = ", ".join(f"{number} {kind}" for kind, number in plan.collectives.items()) or "none"
+    verdict = "fits" if plan.fits else "does not fit"
+    return "\n".join(
+        [
+            f"{experiment} compiles for {name}, {plan.lanes} seeds on {plan.devices} devices, in "
+            f"{plan.compile_seconds:.1f} s here.",
+            f"memory       {size(plan.bytes_per_device)} per device of {size(plan.device_bytes)}: {verdict}",
+            f"lanes        about {plan.most_lanes:,} fit",
+            f"padding      {size(plan.tile_bytes)} per device, of the state's tiles",
+            f"products     {plan.operations:.3g} floating-point operations from one evaluation to the next",
+            f"collectives  {collectives}",
+        ]
+    )
+
+
+def size(number: float) -> str:
+    """Bytes for the eye."""
+    for unit in ("B", "KB", "MB", "GB"):
+        if abs(number) < 1000 or unit == "GB":
+            break
+        number /= 1000
+    return f"{number:.3g} {unit}"

@@ -1,0 +1,87 @@
+"""Compiling for TPUs that are not there. What needs libtpu is skipped where it is not installed."""
+
+import dataclasses
+import importlib.util
+
+import jax
+import pytest
+from jax import lax
+from jax import numpy as jnp
+
+from experiments import cli, preflight, presets, registry
+from experiments.experiment import default
+
+needs_libtpu = pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed: pip install 'jaxrl-generative[tpu]'"
+)
+
+
+def test_products_are_counted_through_loops():
+    def program(x):
+        def step(x, _):
+            return jnp.tanh(x @ jnp.ones((4, 4))), None
+
+        x, _ = lax.scan(step, x, None, length=10)
+        return lax.cond(x.sum() > 0, lambda x: x @ jnp.ones((4, 5)), lambda x: x[:, :1] @ jnp.ones((1, 5)), x)
+
+    counted = preflight._count(jax.make_jaxpr(program)(jnp.ones((3, 4))).jaxpr)
+    assert counted == 10 * 2 * 3 * 4 * 4 + 2 * 3 * 4 * 5
+
+
+def test_convolutions_are_counted():
+    def program(image, kernel):
+        return lax.conv_general_dilated(image, kernel, (1, 1), "VALID")
+
+    counted = preflight._count(jax.make_jaxpr(program)(jnp.ones((2, 3, 8, 8)), jnp.ones((7, 3, 5, 5))).jaxpr)
+    assert counted == 2 * (2 * 7 * 4 * 4) * (3 * 5 * 5)
+
+
+def test_unknown_topologies_are_refused():
+    with pytest.raises(ValueError, match="v5e-1"):
+        preflight.topology("v5-1")
+
+
+def test_missing_libtpu_is_named(monkeypatch):
+    from jax.experimental import topologies
+
+    def missing(*args, **kwargs):
+        raise RuntimeError("JAX TPU support not installed; cannot generate TPU topology.")
+
+    monkeypatch.setattr(topologies, "get_topology_desc", missing)
+    with pytest.raises(ValueError, match=r"pip install 'jaxrl-generative\[tpu\]'"):
+        preflight.check(default("td_prediction"), "v5e-1")
+
+
+@needs_libtpu
+def test_a_plan(capsys):
+    words = "preflight td_prediction --env tabular/RandomWalk --topology v5e-4"
+    assert cli.main([*words.split(), "--seeds", "8"]) == 0
+    printed = capsys.readouterr().out
+    assert "8 seeds on 4 devices" in printed and "fits" in printed and "collectives  none" in printed
+    assert cli.main([*words.split(), "--seeds", "6"]) == 2
+    assert "--seeds 8" in capsys.readouterr().err
+
+
+@needs_libtpu
+@pytest.mark.slow
+def test_a_program_that_does_not_fit_says_how_many_lanes_do():
+    large = default("dqn")
+    config = dataclasses.replace(large.config, capacity=30_000_000)
+    plan = preflight.check(dataclasses.replace(large, config=config, seeds=32), "v5e-1")
+    assert not plan.fits and 0 < plan.most_lanes < 32
+    fewer = preflight.check(dataclasses.replace(large, config=config, seeds=plan.most_lanes), "v5e-1")
+    assert fewer.fits
+
+
+def smallest(algorithm: str):
+    """A preset of every learner, or its defaults."""
+    fitting = [name for name, preset in presets.PRESETS.items() if preset.algorithm == algorithm]
+    return presets.get(fitting[0]) if fitting else default(algorithm)
+
+
+@needs_libtpu
+@pytest.mark.slow
+@pytest.mark.parametrize("algorithm", registry.LEARNERS)
+def test_every_learner_compiles_for_eight_chips_and_needs_no_communication(algorithm):
+    plan = preflight.check(dataclasses.replace(smallest(algorithm), seeds=8), "v5e-8")
+    assert plan.fits and plan.collectives == {}
