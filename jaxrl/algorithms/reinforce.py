@@ -23,13 +23,13 @@ Baseline = Literal["none", "constant", "value"]
 class Config:
     """What fixes shapes and program."""
 
-    num_envs: int = 4  # environments acted in at once, N
+    num_envs: int = 2  # environments acted in at once, N
     num_steps: int = 1000  # steps in each of them per update, T: at least the time limit of an episode
     baseline: Baseline = "value"  # taken from the returns: nothing, their running mean, or a learned value
     weight_by_discount: bool = False  # step t of an episode counts discount**t: the gradient of the discounted return
     network: networks.MLP | networks.CNN = networks.MLP()  # of actor and critic
     distribution: policies.HeadName = "gaussian"  # of continuous actions
-    optimizer: fit.OptimizerFactory = fit.Optimizer()  # from a learning rate to a transformation
+    optimizer: fit.OptimizerFactory = fit.Optimizer(epsilon=1e-5)  # from a learning rate to a transformation
     eval_episodes: int = 16  # per evaluation
     eval_greedy: bool = False  # evaluate the likeliest actions instead of sampled ones
 
@@ -41,7 +41,7 @@ class Config:
 class Hyperparams(NamedTuple):
     """Traced numbers: any of them may carry a vmap axis or be a schedule."""
 
-    learning_rate: Any = 1e-2  # of the optimiser
+    learning_rate: Any = 5e-3  # of the optimiser
     discount: Any = 0.99  # weight of a reward one step later
     baseline_rate: Any = 0.5  # of the way that the constant baseline goes to the mean return of each update
     value_coef: Any = 0.5  # weight of the critic's loss
