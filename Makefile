@@ -4,7 +4,7 @@ VENV ?= .venv
 INSTALLED := $(VENV)/.installed
 RUN := $(VENV)/bin/python -m
 
-.PHONY: demo test lint learning bench peers results clean
+.PHONY: demo test lint learning preflight bench peers results clean
 
 # Train PPO on CartPole over 8 seeds in one program; score, speed and a learning curve.
 demo: $(INSTALLED)
@@ -18,6 +18,11 @@ test: $(INSTALLED)
 learning: $(INSTALLED)
 	$(RUN) pytest -m slow --numprocesses auto --dist loadfile
 	$(RUN) pytest -m learning
+
+# Every learner compiled for TPUs that are not there; libtpu, their compiler, is 700 MB.
+preflight: $(INSTALLED)
+	$(RUN) pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[test,tpu]'
+	$(RUN) pytest tests/test_preflight.py -m 'slow or not slow'
 
 # Speed against ceilings, other libraries and size; half an hour on two quiet cores.
 bench: $(INSTALLED) peers
