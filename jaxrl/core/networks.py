@@ -124,12 +124,56 @@ def orthogonal(scale: float = 1.0) -> Callable[..., Array]:
     return init
 
 
-class _Conv(nn.Module):
-    """A convolution as one product of all its patches with the kernel.
+def convolve(
+    inputs: Array,
+    kernel: Array,
+    strides: tuple[int, int],
+    padding: Literal["VALID", "SAME"] | Sequence[tuple[int, int]],
+) -> Array:
+    """`inputs` [..., H, W, C] with `kernel` [rows, columns, C, D], as one product of all patches with the kernel.
 
     In a loop on a CPU the gradient of XLA's own convolution takes 25 times as long, and with a kernel for each lane of
     a vmap it becomes a grouped one, which is slow everywhere.
     """
+    sides = kernel.shape[:2]
+    pads = lax.padtype_to_pads(inputs.shape[-3:-1], sides, strides, padding) if isinstance(padding, str) else padding
+    x = jnp.pad(inputs, [(0, 0)] * (inputs.ndim - 3) + [*pads, (0, 0)])
+    rows, columns = (
+        [slice(first, length - side + first + 1, stride) for first in range(side)]
+        for length, side, stride in zip(x.shape[-3:-1], sides, strides, strict=True)
+    )
+    patches = jnp.concatenate([x[..., row, column, :] for row in rows for column in columns], axis=-1)
+    return patches @ kernel.reshape(-1, kernel.shape[-1])
+
+
+def transposed_convolve(inputs: Array, kernel: Array, stride: int) -> Array:
+    """`inputs` [..., H, W, C] with `kernel` [side, side, C, D] to [..., H * stride, W * stride, D], as one product.
+
+    Each pixel adds to the patch that it stands for its value times the kernel. Equal to `lax.conv_transpose` with
+    padding SAME and the kernel turned by 180 degrees; see `convolve` for why it is not that.
+    """
+    side, _, channels, features = kernel.shape
+    # A patch is reach x reach blocks of stride x stride pixels, the last ones filled up with zeros.
+    reach = -(-side // stride)
+    fill = reach * stride - side
+    kernel = jnp.pad(kernel, [(0, fill), (0, fill), (0, 0), (0, 0)])
+    kernel = kernel.reshape(reach, stride, reach, stride, channels, features).transpose(4, 0, 2, 1, 3, 5)
+    blocks = jnp.split(inputs @ kernel.reshape(channels, -1), reach**2, axis=-1)
+    batch = [(0, 0)] * (inputs.ndim - 3)
+    x: Any = sum(
+        jnp.pad(block, [*batch, (row, reach - 1 - row), (column, reach - 1 - column), (0, 0)])
+        for block, (row, column) in zip(blocks, product(range(reach), repeat=2), strict=True)
+    )
+    *axes, rows, columns, _ = x.shape
+    x = x.reshape(*axes, rows, columns, stride, stride, features).swapaxes(-4, -3)
+    x = x.reshape(*axes, rows * stride, columns * stride, features)
+    first = (side - stride) // 2
+    height, width = (first + stride * length for length in inputs.shape[-3:-1])
+    return x[..., first:height, first:width, :]
+
+
+class _Conv(nn.Module):
+    """A convolution, see `convolve`."""
 
     features: int
     kernel_size: tuple[int, int]
@@ -143,22 +187,11 @@ class _Conv(nn.Module):
         size = (*self.kernel_size, inputs.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, size).astype(self.dtype)
         bias = self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
-        pads = lax.padtype_to_pads(inputs.shape[-3:-1], self.kernel_size, self.strides, self.padding)
-        x = jnp.pad(inputs, [(0, 0)] * (inputs.ndim - 3) + [*pads, (0, 0)])
-        rows, columns = (
-            [slice(first, length - side + first + 1, stride) for first in range(side)]
-            for length, side, stride in zip(x.shape[-3:-1], self.kernel_size, self.strides, strict=True)
-        )
-        patches = jnp.concatenate([x[..., row, column, :] for row in rows for column in columns], axis=-1)
-        return patches @ kernel.reshape(-1, self.features) + bias
+        return convolve(inputs, kernel, self.strides, self.padding) + bias
 
 
 class _TransposedConv(nn.Module):
-    """A transposed convolution as one product: each pixel adds to the patch that it stands for, its value x kernel.
-
-    The size is the inputs' times the stride. Equal to `lax.conv_transpose` with padding SAME and the kernel turned by
-    180 degrees; see `_Conv` for why it is not that.
-    """
+    """A transposed convolution, see `transposed_convolve`."""
 
     features: int
     side: int  # of the kernel
@@ -168,28 +201,10 @@ class _TransposedConv(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: Array) -> Array:
-        side, stride, channels = self.side, self.stride, inputs.shape[-1]
-        kernel = self.param("kernel", self.kernel_init, (side, side, channels, self.features)).astype(self.dtype)
+        size = (self.side, self.side, inputs.shape[-1], self.features)
+        kernel = self.param("kernel", self.kernel_init, size).astype(self.dtype)
         bias = self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
-        # A patch is reach x reach blocks of stride x stride pixels, the last ones filled up with zeros.
-        reach = -(-side // stride)
-        fill = reach * stride - side
-        kernel = jnp.pad(kernel, [(0, fill), (0, fill), (0, 0), (0, 0)])
-        kernel = kernel.reshape(reach, stride, reach, stride, channels, self.features).transpose(4, 0, 2, 1, 3, 5)
-        # Flat: on a CPU the gradient of a product over several axes of a batch takes longer under vmap.
-        patches = inputs.reshape(-1, channels) @ kernel.reshape(channels, -1)
-        blocks = jnp.split(patches.reshape(*inputs.shape[:-1], -1), reach**2, axis=-1)
-        batch = [(0, 0)] * (inputs.ndim - 3)
-        x: Any = sum(
-            jnp.pad(block, [*batch, (row, reach - 1 - row), (column, reach - 1 - column), (0, 0)])
-            for block, (row, column) in zip(blocks, product(range(reach), repeat=2), strict=True)
-        )
-        *axes, rows, columns, _ = x.shape
-        x = x.reshape(*axes, rows, columns, stride, stride, self.features).swapaxes(-4, -3)
-        x = x.reshape(*axes, rows * stride, columns * stride, self.features)
-        first = (side - stride) // 2
-        height, width = (first + stride * length for length in inputs.shape[-3:-1])
-        return x[..., first:height, first:width, :] + bias
+        return transposed_convolve(inputs, kernel, self.stride) + bias
 
 
 class _NoisyDense(nn.Module):
