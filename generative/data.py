@@ -21,7 +21,7 @@ import numpy as np
 from jax import Array, lax, random
 from jax import numpy as jnp
 
-from generative import toys
+from generative import sprites, toys
 from jaxrl.core import checks, shuffle
 
 FOLDER_VARIABLE = "JAXRL_DATA"
@@ -41,10 +41,29 @@ class Examples(NamedTuple):
     label: Any = None  # [N] int32, or None
 
 
+@jax.tree_util.register_static
+@dataclass(frozen=True)
+class Rendered:
+    """Examples that are functions of their number, made when they are drawn: nothing of them is stored.
+
+    Those of the grid's images that have the places first .. first + count - 1 in one fixed random order.
+    """
+
+    grid: sprites.Grid
+    first: int
+    count: int
+
+    def take(self, place: Array) -> Examples:
+        """The examples at `place` [B] in 0 .. count - 1; the shape of a sprite is its label."""
+        number = shuffle.elements(random.key(0), self.first + place, self.grid.num_images)
+        values = self.grid.values(number)
+        return Examples(self.grid.images(values), values[..., self.grid.factors.index("shape")])
+
+
 class Source(NamedTuple):
     """What a model learns from; an absent split has N = 0."""
 
-    train: Examples
+    train: Examples | Rendered
     valid: Examples
     test: Examples
 
@@ -83,7 +102,7 @@ def draw(cursor: Cursor, examples: Any, batch_size: int) -> tuple[Cursor, Any]:
     Every example comes once per pass, each pass in its own random order. A batch may take the last examples of one
     pass and the first of the next, so any batch size will do.
     """
-    size = jax.tree.leaves(examples)[0].shape[0]
+    size = examples.count if isinstance(examples, Rendered) else jax.tree.leaves(examples)[0].shape[0]
     num_epochs = (size + batch_size - 2) // size + 1  # the most that one batch can touch
     epoch, place = jnp.divmod(cursor.position + jnp.arange(batch_size), size)
     keys = jax.vmap(random.fold_in, (None, 0))(cursor.key, cursor.epoch + jnp.arange(num_epochs))
@@ -91,7 +110,18 @@ def draw(cursor: Cursor, examples: Any, batch_size: int) -> tuple[Cursor, Any]:
     index = jnp.take_along_axis(orders, epoch[None], axis=0)[0]
     end = cursor.position + batch_size
     cursor = Cursor(cursor.key, cursor.epoch + end // size, end % size)
-    return cursor, jax.tree.map(lambda leaf: leaf[index], examples)
+    return cursor, take(examples, index)
+
+
+def take(examples: Any, index: Array) -> Any:
+    """Those of `examples`, leaves [N, ...] or rendered, that `index` [B] names."""
+    return examples.take(index) if isinstance(examples, Rendered) else jax.tree.map(lambda leaf: leaf[index], examples)
+
+
+def mean(spec: Spec, examples: Any) -> Array:
+    """Mean [*shape] of all scaled `examples`; of the first 2000, in their random order, if they are rendered."""
+    x = take(examples, jnp.arange(min(examples.count, 2000))).x if isinstance(examples, Rendered) else examples.x
+    return scale(x.mean(0, dtype=jnp.float32), spec.levels)
 
 
 def scale(x: Array, levels: int | None) -> Array:
@@ -113,10 +143,12 @@ def binarize(key: Array, x: Array, levels: int | None) -> Array:
 
 def names() -> list[str]:
     """Every data set that `load` knows."""
-    return sorted(_LOADERS)
+    return sorted([*_LOADERS, "sprites"])
 
 
-def load(name: str, folder: str | Path | None = None, *, join_valid: bool = False) -> tuple[Spec, Source]:
+def load(
+    name: str, folder: str | Path | None = None, *, join_valid: bool = False, **options: Any
+) -> tuple[Spec, Source]:
     """A data set by name, its splits fixed.
 
     - `digits`: scikit-learn's 1797 handwritten digits, 8x8, 17 grey levels; in the order given, so that other people
@@ -125,6 +157,9 @@ def load(name: str, folder: str | Path | None = None, *, join_valid: bool = Fals
     - `binarized_mnist`: the fixed binary images of Larochelle and Murray 2011; 50,000 train, 10,000 valid, 10,000 test.
     - `ring`, `grid`, `spirals`, `moons`: points in the plane, see `toys`; 100,000 train, 10,000 test. Need no file.
 
+    - `sprites`: shapes of known size, orientation and place, see `sprites`, rendered as they are drawn; `options` are
+      its side (32) and color (False). 2000 valid and 5000 test; their shape is their label. Needs no file.
+
     `join_valid` appends the validation examples to the training examples, as Burda et al. 2015 train on MNIST's 60,000;
     `valid` stays as it was.
 
@@ -132,9 +167,21 @@ def load(name: str, folder: str | Path | None = None, *, join_valid: bool = Fals
         ValueError: unknown name, with the nearest known ones; a damaged file.
         FileNotFoundError: no such file, with where it was looked for and how to get it.
     """
-    if name not in _LOADERS:
+    if name not in names():
         raise ValueError(checks.unknown("data set", name, names()))
-    return from_arrays(name, **_LOADERS[name](folder), join_valid=join_valid)
+    if name == "sprites":
+        return _sprites(sprites.Grid(**options), join_valid)
+    return from_arrays(name, **_LOADERS[name](folder, **options), join_valid=join_valid)
+
+
+def _sprites(grid: sprites.Grid, join_valid: bool) -> tuple[Spec, Source]:
+    num_valid, num_test = 2000, 5000
+    held_out = Rendered(grid, grid.num_images - num_valid - num_test, num_valid + num_test)
+    train = Rendered(grid, 0, held_out.first + (num_valid if join_valid else 0))
+    spec = Spec("sprites", grid.shape, 256, 0.0, 1.0, len(sprites.SHAPES), train.count, num_valid, num_test)
+    x, label = held_out.take(jnp.arange(held_out.count))
+    valid, test = Examples(x[:num_valid], label[:num_valid]), Examples(x[num_valid:], label[num_valid:])
+    return spec, Source(train, valid, test)
 
 
 def from_arrays(
@@ -334,7 +381,7 @@ def _read_idx(path: Path, name: str) -> np.ndarray:
     return np.frombuffer(raw, np.uint8, offset=header).reshape(shape)
 
 
-_LOADERS: dict[str, Callable[[str | Path | None], dict[str, Any]]] = {
+_LOADERS: dict[str, Callable[..., dict[str, Any]]] = {
     "digits": _digits,
     "mnist": _mnist,
     "binarized_mnist": _binarized_mnist,
