@@ -72,8 +72,8 @@ class Program(NamedTuple):
         return jax.eval_shape(self.start, self.keys, self.hparams, self.source)
 
 
-def build(experiment: Experiment) -> Program:
-    """The program of an experiment.
+def build(experiment: Experiment, loaded: tuple[Any, Any] | None = None) -> Program:
+    """The program of an experiment. `loaded` is what its source loads, if that is at hand.
 
     Raises:
         ValueError: whatever cannot work, with the values and the mend.
@@ -83,7 +83,7 @@ def build(experiment: Experiment) -> Program:
             raise ValueError(f"{name} must be at least 1, got {getattr(experiment, name)}.")
     if not 0 <= experiment.seed < 2**31 - experiment.seeds:
         raise ValueError(f"seed must be at least 0 and below 2**31, got {experiment.seed}.")
-    given, source = experiment.source.load()
+    given, source = loaded or experiment.source.load()
     check_numbers(source, str(experiment.source))
     learner = registry.get(experiment.algorithm).load().make(given, experiment.config)
     steps_per_update = experiment.config.steps_per_update

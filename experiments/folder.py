@@ -13,6 +13,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,8 @@ CONFIG, METRICS, CHECKPOINTS, SUMMARY = "config.json", "metrics.jsonl", "checkpo
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "distrax", "chex", "gymnax", "numpy", "orbax-checkpoint")
 
 
-def create(path: str | None, experiment: Experiment, num_updates: int, eval_every: int) -> Path:
-    """A new run folder with its config.json; a dated one under `runs` if no `path` is given.
+def create(path: str | None, experiment: Experiment, content: dict[str, Any]) -> Path:
+    """A new run folder with its config.json, `content` and more; a dated one under `runs` if no `path` is given.
 
     Raises:
         ValueError: there is a run in that folder already.
@@ -44,8 +45,7 @@ def create(path: str | None, experiment: Experiment, num_updates: int, eval_ever
         {
             "command": " ".join(["python -m experiments", *sys.argv[1:]]),
             "experiment": encode(experiment),
-            "num_updates": num_updates,
-            "eval_every": eval_every,
+            **content,
             "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
             "versions": versions(),
             "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
@@ -189,16 +189,18 @@ def _lock(file: Any, folder: Path) -> None:
         return
 
 
-def rows(metrics: dict[str, np.ndarray], update: int, step: int, first_seed: int) -> list[dict[str, Any]]:
-    """Metrics with leaves [S] of one evaluation as S rows, numbers as short as their float32 allows."""
+def rows(
+    metrics: dict[str, np.ndarray], update: int, step: int, lanes: Sequence[dict[str, int]]
+) -> list[dict[str, Any]]:
+    """Metrics with leaves [S] of one evaluation as a row for each of `lanes`, numbers as short as float32 allows."""
     return [
         {
             "update": update,
             "step": step,
-            "seed": first_seed + lane,
-            **{name: float(str(leaf[lane])) for name, leaf in metrics.items()},
+            **lane,
+            **{name: float(str(leaf[place])) for name, leaf in metrics.items()},
         }
-        for lane in range(len(metrics["diverged"]))
+        for place, lane in enumerate(lanes)
     ]
 
 

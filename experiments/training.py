@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,7 +49,8 @@ def train(
     start = _compile(program.start, program.keys, program)
     advance = _compile(program.advance, program.runs_shape(), program)
     compile_seconds = time.perf_counter() - begin
-    path = folder.create(run_dir, experiment, program.num_updates, program.eval_every)
+    lengths = {"num_updates": program.num_updates, "eval_every": program.eval_every}
+    path = folder.create(run_dir, experiment, lengths)
     print(f"Compiled in {compile_seconds:.1f} s. Run folder: {path}", flush=True)
     runs = start(program.keys, program.hparams, program.source)
     return _loop(path, experiment, program, runs, 0, advance, compile_seconds, checkpoint_every, writer)
@@ -112,29 +114,31 @@ def _loop(
     total = program.num_updates * program.steps_per_update * experiment.seeds
     steps_per_chunk = total // program.num_chunks
     metadata = facts(experiment, program)
-    first, seconds, saved_at = done, 0.0, time.monotonic()
+    lanes = [{"seed": experiment.seed + lane} for lane in range(experiment.seeds)]
+    first, seconds = done, 0.0
     metrics_file = folder.MetricsFile(path, keep=done * experiment.seeds)
     bar = Bar(total, done * steps_per_chunk, str(experiment), experiment.source.unit)
-    record = writer and writer(path, experiment, done * program.eval_every * program.steps_per_update)
+    write = writer and writer(path, experiment, done * program.eval_every * program.steps_per_update)
+
+    def record(done: int, metrics: dict[str, np.ndarray]) -> None:
+        update = done * program.eval_every
+        rows = folder.rows(metrics, update, update * program.steps_per_update, lanes)
+        metrics_file.append(rows)
+        if write:
+            write(rows)
+        bar.advance(steps_per_chunk, summary.short_score(learner, metrics))
+
+    def save(done: int, runs: Any) -> None:
+        metrics_file.sync()
+        checkpoint.save(path / folder.CHECKPOINTS, runs, done * program.eval_every, metadata=metadata)
+
     try:
         with Interrupt() as interrupt, Background() as background:
-            stopping = done == program.num_chunks
-            while not stopping:
-                begin = time.perf_counter()
-                runs, metrics = background(_run, advance, runs, program)
-                seconds += time.perf_counter() - begin
-                done += 1
-                update = done * program.eval_every
-                rows = folder.rows(metrics, update, update * program.steps_per_update, experiment.seed)
-                metrics_file.append(rows)
-                if record:
-                    record(rows)
-                bar.advance(steps_per_chunk, summary.short_score(learner, metrics))
-                stopping = done == program.num_chunks or interrupt.number is not None
-                if stopping or time.monotonic() - saved_at >= checkpoint_every:
-                    metrics_file.sync()
-                    checkpoint.save(path / folder.CHECKPOINTS, runs, update, metadata=metadata)
-                    saved_at = time.monotonic()
+
+            def step(runs: Any) -> Any:
+                return background(_run, advance, runs, program)
+
+            runs, done, seconds = drive(step, runs, done, program.num_chunks, record, save, interrupt, checkpoint_every)
     finally:
         bar.close()
         metrics_file.close()
@@ -146,6 +150,35 @@ def _loop(
     timing = {"steps_per_second": speed, "compile_seconds": compile_seconds}
     report = summary.finish(Restored(path, experiment, program, runs), timing)
     return Result(path, report, None)
+
+
+def drive(
+    step: Callable[[Any], tuple[Any, dict[str, np.ndarray]]],
+    runs: Any,
+    done: int,
+    until: int,
+    record: Callable[[int, dict[str, np.ndarray]], None],
+    save: Callable[[int, Any], None],
+    interrupt: Interrupt,
+    checkpoint_every: float,
+) -> tuple[Any, int, float]:
+    """Take evaluations `done` + 1 to `until`, or fewer if interrupted. Returns runs, evaluations done and seconds.
+
+    Each is recorded, and some are saved, the last one always: `checkpoint_every` seconds apart at the least.
+    """
+    seconds, saved_at = 0.0, time.monotonic()
+    stopping = done == until
+    while not stopping:
+        begin = time.perf_counter()
+        runs, metrics = step(runs)
+        seconds += time.perf_counter() - begin
+        done += 1
+        record(done, metrics)
+        stopping = done == until or interrupt.number is not None
+        if stopping or time.monotonic() - saved_at >= checkpoint_every:
+            save(done, runs)
+            saved_at = time.monotonic()
+    return runs, done, seconds
 
 
 def _run(advance: Any, runs: Any, program: Program) -> tuple[Any, dict[str, np.ndarray]]:

@@ -234,6 +234,11 @@ def test_numbers_of_seeds_that_cannot_be():
         sweep.grid(*PARTS, seeds=2, first_seed=2**31 - 1)
 
 
+def test_points_one_by_one_need_as_many_values():
+    with pytest.raises(ValueError, match="rate has 2, target has 1"):
+        sweep.zipped(*PARTS, rate=[0.1, 0.2], target=[1.0])
+
+
 # Drawing
 
 
@@ -281,7 +286,8 @@ def made(scores, steps=(1,), **values):
         kept = ~np.isnan(row)
         metrics = {"eval/return": row[None, kept], "diverged": np.zeros((1, kept.sum()))}
         parts.append(([lane], np.array(steps)[kept], metrics))
-    return results.dataset(plan, parts, score="eval/return")
+    rungs = np.isfinite(scores).sum(-1).max(-1) if len(steps) > 1 else None
+    return results.dataset(plan, parts, score="eval/return", rungs=rungs)
 
 
 def test_best_is_by_the_interquartile_mean():

@@ -43,11 +43,10 @@ def replaced(tree: Any, path: tuple[str, ...], value: Any) -> Any:
     """`tree` with `value` at `path`."""
     if not path:
         return value
-    name = path[0]
-    inner = replaced(at(tree, path[:1]), path[1:], value)
+    change = {path[0]: replaced(at(tree, path[:1]), path[1:], value)}
     if isinstance(tree, dict):
-        return {**tree, name: inner}
-    return tree._replace(**{name: inner}) if isinstance(tree, tuple) else dataclasses.replace(tree, **{name: inner})
+        return {**tree, **change}
+    return tree._replace(**change) if hasattr(tree, "_replace") else dataclasses.replace(tree, **change)
 
 
 def find(parts: dict[str, Any], name: str) -> tuple[str, tuple[str, ...]]:

@@ -18,7 +18,14 @@ from jaxrl.core.sweep import Sweep
 Part = tuple[Iterable[int], Iterable[int], dict[str, np.ndarray]]
 
 
-def dataset(sweep: Sweep, parts: Iterable[Part], *, score: str, higher_is_better: bool = True) -> Any:
+def dataset(
+    sweep: Sweep,
+    parts: Iterable[Part],
+    *,
+    score: str,
+    higher_is_better: bool = True,
+    rungs: np.ndarray | None = None,
+) -> Any:
     """An xarray Dataset of lanes, steps and metrics.
 
     Args:
@@ -26,6 +33,7 @@ def dataset(sweep: Sweep, parts: Iterable[Part], *, score: str, higher_is_better
         parts: any number of (lanes [L], steps [E], metrics with leaves [L, E]).
         score: the metric that points are compared by.
         higher_is_better: whether points with more of it are the better ones.
+        rungs: [P] how far each point came before it was dropped (`search.Halving`); variable "rung" of the result.
     """
     import xarray  # slow to import
 
@@ -39,14 +47,16 @@ def dataset(sweep: Sweep, parts: Iterable[Part], *, score: str, higher_is_better
 
     titles = [field.name if field.name not in names else f"{field.part}.{field.name}" for field in sweep.swept]
     labels = [_coordinate([fields.label(value) for value in field.values]) for field in sweep.swept]
-    if sweep.combined:
-        dimensions, coordinates = titles, dict(zip(titles, labels, strict=True))
-    else:
-        along = {title: ("point", values) for title, values in zip(titles, labels, strict=True)}
-        dimensions, coordinates = ["point"], {"point": np.arange(sweep.num_points), **along}
+    dimensions = titles if sweep.combined else ["point"]
+    coordinates: dict[str, Any] = {} if sweep.combined else {"point": np.arange(sweep.num_points)}
+    for title, values in zip(titles, labels, strict=True):
+        coordinates[title] = (title if sweep.combined else "point", values)
     shape = (*sweep.shape, sweep.num_seeds, len(steps))
+    variables = {name: ((*dimensions, "seed", "step"), table.reshape(shape)) for name, table in tables.items()}
+    if rungs is not None:
+        variables["rung"] = (tuple(dimensions), rungs.reshape(sweep.shape))
     return xarray.Dataset(
-        {name: ((*dimensions, "seed", "step"), table.reshape(shape)) for name, table in tables.items()},
+        variables,
         {**coordinates, "seed": list(sweep.seeds), "step": steps},
         {"score": score, "higher_is_better": int(higher_is_better), "swept": " ".join(titles)},
     )
@@ -103,17 +113,14 @@ def over_seeds(results: Any, metric: str | None = None, *, final: bool = False) 
 def ranking(results: Any) -> list[dict[str, int]]:
     """Points from the best to the worst by the interquartile mean of the score, as indices for `results.isel`.
 
-    Those evaluated at more steps come first: what was dropped on the way was worse.
+    Those that were dropped on the way come last, the first to go at the very end.
     """
     dimensions = points(results)
     means = over_seeds(results, final=True)["mean"].transpose(*dimensions).values
-    shape = means.shape
-    sign = -1.0 if results.attrs["higher_is_better"] else 1.0
-    evaluated = results["diverged"].notnull().any("seed").transpose(*dimensions, "step").values
-    reached = np.where(evaluated, results["step"].values, 0).max(-1)
-    compared = np.nan_to_num(sign * means.ravel(), nan=np.inf, posinf=np.inf, neginf=-np.inf)
-    order = np.lexsort((compared, -reached.ravel()))
-    return [dict(zip(dimensions, map(int, np.unravel_index(place, shape)), strict=True)) for place in order]
+    worse = -means if results.attrs["higher_is_better"] else means
+    rungs = results["rung"].transpose(*dimensions).values if "rung" in results else np.zeros(means.shape)
+    order = np.lexsort((np.where(np.isnan(worse), np.inf, worse).ravel(), -rungs.ravel()))
+    return [dict(zip(dimensions, map(int, np.unravel_index(place, means.shape)), strict=True)) for place in order]
 
 
 def best(results: Any) -> Any:
@@ -130,7 +137,7 @@ def table(results: Any, rows: int = 20) -> str:
     """Points from the best down, with score, interval and diverged lanes, for the terminal."""
     ends, lost, score = over_seeds(results, final=True), diverged(results), results.attrs["score"]
     steps = results["step"].where(results["diverged"].notnull().any("seed")).max("step")
-    dropped = bool((steps < steps.max()).any())
+    dropped = "rung" in results
     seeds = results.sizes["seed"]
     lines = [[*names(results), score.removeprefix("eval/"), *(["95 % interval"] if seeds > 1 else [])]]
     lines[0] += [*(["steps"] if dropped else []), *(["diverged"] if bool(lost.any()) else [])]

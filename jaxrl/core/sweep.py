@@ -1,11 +1,11 @@
 """A sweep: many runs described once, and run as the lanes of as few programs as possible.
 
-`grid` takes every combination of the values given, `sample` draws points at random. A field is called by its name:
-one of Hyperparams, of Config or of the learner's source (environment parameters, data), and what lies deeper with
-dots, `learning_rate.initial` of a schedule or `network.hidden`. Fields of Hyperparams and source are traced: their
-values become arrays with a leading lane axis, and share a program. Fields of Config are static: each combination of
-them is a `Group` with a program of its own. Every point is run with every seed.
-Axes: L lanes, in the order of points, the seeds of each point side by side.
+`grid` takes every combination of the values given, `zipped` takes points one by one, `sample` draws them. A field is
+called by its name: one of Hyperparams, of Config or of the learner's source (environment parameters, data), and what
+lies deeper with dots, `learning_rate.initial` of a schedule or `network.hidden`. Fields of Hyperparams and source are
+traced: their values become arrays with a leading lane axis, and share a program. Fields of Config are static: each
+combination of them is a `Group` with a program of its own. Every point is run with every seed.
+Axes: P points, L lanes, in the order of points, the seeds of each point side by side.
 """
 
 import itertools
@@ -60,7 +60,7 @@ Range = Uniform | LogUniform | Choice
 
 @dataclass(frozen=True, eq=False)
 class Sweep:
-    """All points and seeds. Made by `grid` or `sample`."""
+    """All points and seeds. Made by `grid`, `zipped` or `sample`."""
 
     hparams: Any
     config: Any
@@ -194,6 +194,29 @@ def grid(
     return _checked(Sweep(hparams, config, source, swept, True, first_seed, seeds))
 
 
+def zipped(
+    hparams: Any,
+    config: Any = None,
+    source: Any = None,
+    *,
+    seeds: int = 1,
+    first_seed: int = 0,
+    **values: Sequence[Any],
+) -> Sweep:
+    """Points given one by one: the i-th has the i-th of each field's `values`. Otherwise as `grid`.
+
+    Raises:
+        ValueError: as in `grid`, but a value may occur twice; no field, or other numbers of values.
+    """
+    parts = {"hparams": hparams, "config": config, "source": source}
+    swept = tuple(fields.make(parts, name, given) for name, given in values.items())
+    counts = {field.name: len(field.values) for field in swept}
+    if len(set(counts.values())) != 1:
+        found = ", ".join(f"{name} has {count}" for name, count in counts.items()) or "there is no field"
+        raise ValueError(f"Every field needs as many values as there are points: {found}.")
+    return _checked(Sweep(hparams, config, source, swept, False, first_seed, seeds))
+
+
 def sample(
     hparams: Any,
     config: Any = None,
@@ -224,12 +247,12 @@ def sample(
     if not ranges:
         raise ValueError("Nothing to draw: name a field at least, learning_rate=sweep.LogUniform(1e-4, 1e-2) say.")
     parts = {"hparams": hparams, "config": config, "source": source}
-    swept = []
+    values = {}
     for (name, given), quantiles in zip(ranges.items(), sobol(len(ranges), points, draw).T, strict=True):
-        spread = given if isinstance(given, Range) else Choice(tuple(given))
         part, path = fields.find(parts, name)
-        swept.append(fields.make(parts, name, _drawn(name, spread, fields.at(parts[part], path), quantiles)))
-    return _checked(Sweep(hparams, config, source, tuple(swept), False, first_seed, seeds))
+        spread = given if isinstance(given, Range) else Choice(tuple(given))
+        values[name] = _drawn(name, spread, fields.at(parts[part], path), quantiles)
+    return zipped(hparams, config, source, seeds=seeds, first_seed=first_seed, **values)
 
 
 def sobol(dimensions: int, points: int, draw: int) -> np.ndarray:
