@@ -31,7 +31,6 @@ class Config:
     num_line_search_steps: int = 10  # shorter and shorter steps tried before the policy is left as it is
     network: networks.MLP | networks.CNN = networks.MLP()  # of actor and critic
     distribution: policies.HeadName = "gaussian"  # of continuous actions
-    normalize_advantages: bool = True  # to mean 0 and variance 1
     normalize_observations: bool = False  # by running statistics, to mean 0 and variance 1
     normalize_rewards: bool = False  # by the running standard deviation of discounted returns
     optimizer: fit.OptimizerFactory = fit.Optimizer()  # of the critic
@@ -149,19 +148,12 @@ def natural_step(product: Callable[[Array], Array], gradient: Array, max_kl: Arr
 
 
 def line_search(
-    attempt: Callable[[Array], tuple[Array, Array]], old_loss: Array, max_kl: Array, backtrack: Array, num_steps: int
-) -> tuple[Array, Array]:
-    """The first of the fractions 1, `backtrack`, `backtrack`**2, ... that improves the loss within the bound.
+    attempt: Callable[[Array], tuple[Array, Array]], old_loss: Array, hparams: Hyperparams, num_steps: int
+) -> tuple[Array, Array, Array]:
+    """The first of the fractions 1, b, b**2, ... of a step that moves the policy, improves the loss, keeps the bound.
 
-    Args:
-        attempt: loss [] and divergence [] of a fraction [] of the step.
-        old_loss: [] without the step.
-        max_kl: [] bound on the divergence.
-        backtrack: [] in (0, 1).
-        num_steps: fractions tried.
-
-    Returns:
-        The fraction [] and its divergence [], both 0 if none of them will do.
+    `attempt` gives loss [] and divergence [] of a fraction [] of the step; `old_loss` [] is the loss without it.
+    Returns the fraction with its loss and divergence; 0, `old_loss` and 0 if none of `num_steps` fractions will do.
     """
 
     def unfinished(carry: Any) -> Array:
@@ -170,14 +162,15 @@ def line_search(
 
     def shorten(carry: Any) -> Any:
         tries, *_ = carry
-        fraction = jnp.float32(backtrack) ** tries
+        fraction = jnp.float32(hparams.backtrack) ** tries
         new_loss, kl = attempt(fraction)
-        return tries + 1, (new_loss < old_loss) & (kl <= max_kl), fraction, kl
+        accepted = (new_loss < old_loss) & (kl > 0) & (kl <= hparams.max_kl)
+        return tries + 1, accepted, fraction, new_loss, kl
 
-    # Only scalars are carried: whatever a vmapped loop carries it copies in every lane and turn.
-    start = jnp.int32(0), jnp.bool_(False), jnp.float32(0), jnp.float32(0)
-    _, accepted, fraction, kl = lax.while_loop(unfinished, shorten, start)
-    return jnp.where(accepted, fraction, 0.0), jnp.where(accepted, kl, 0.0)
+    # Only scalars are carried: what a vmapped loop carries is copied in every lane at every turn.
+    start = jnp.int32(0), jnp.bool_(False), jnp.float32(0), old_loss, jnp.float32(0)
+    _, accepted, fraction, new_loss, kl = lax.while_loop(unfinished, shorten, start)
+    return jnp.where(accepted, fraction, 0.0), jnp.where(accepted, new_loss, old_loss), jnp.where(accepted, kl, 0.0)
 
 
 def improve(
@@ -194,30 +187,35 @@ def improve(
     fisher = fisher_product(params, network, head, batch.obs)
 
     def product(vector: Array) -> Array:
-        return flatten_util.ravel_pytree(fisher(unravel(vector)))[0] + hparams.damping * vector
-
-    gradient, _ = flatten_util.ravel_pytree(gradient)
-    step = natural_step(product, gradient, hparams.max_kl, config.num_conjugate_gradient_steps)
+        return _flat(fisher(unravel(vector))) + hparams.damping * vector
 
     def attempt(fraction: Array) -> tuple[Array, Array]:
         moved = unravel(flat + fraction * step)
         return loss(moved, network, head, batch)[0], divergence(moved, network, head, old, batch.obs)
 
-    fraction, kl = line_search(
-        attempt, metrics["policy_loss"], hparams.max_kl, hparams.backtrack, config.num_line_search_steps
-    )
-    return unravel(flat + fraction * step), {**metrics, "kl": kl, "accepted": fraction > 0, "step_fraction": fraction}
+    step = natural_step(product, _flat(gradient), hparams.max_kl, config.num_conjugate_gradient_steps)
+    fraction, new_loss, kl = line_search(attempt, metrics["policy_loss"], hparams, config.num_line_search_steps)
+    measured = {"policy_loss": new_loss, "kl": kl, "accepted": fraction > 0, "step_fraction": fraction}
+    return unravel(flat + fraction * step), {**metrics, **measured}
+
+
+def _flat(tree: Any) -> Array:
+    """All leaves as one vector [D]."""
+    return flatten_util.ravel_pytree(tree)[0]
 
 
 def make_batch(path: rollout.Transition, params: Any, network: networks.Network, hparams: Hyperparams) -> Batch:
-    """Normalised path [T, N, ...] to batch [B, ...] with generalised advantages."""
+    """Normalised path [T, N, ...] to batch [B, ...] with generalised advantages, standardised.
+
+    Their scale changes no step, whose length the divergence decides; their mean would only add to the noise.
+    """
     _, value = network.apply(params, path.obs)
     _, next_value = network.apply(params, path.next_obs)
     advantage = returns.generalized_advantage(
         path.reward, value, next_value, path.terminated, path.truncated, hparams.discount, hparams.gae_lambda
     )
     action, log_prob = path.extra
-    batch = Batch(path.obs, action, log_prob, advantage, advantage + value)
+    batch = Batch(path.obs, action, log_prob, returns.standardize(advantage), advantage + value)
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), batch)
 
 
@@ -284,8 +282,6 @@ def make(env: Env, config: Config, network: networks.Network | None = None) -> r
         )
         path, normalizer = normalize.learn_from(state.normalizer, path, hparams.discount)
         batch = make_batch(path, state.fit.params, network, hparams)
-        if config.normalize_advantages:
-            batch = batch._replace(advantage=returns.standardize(batch.advantage))
         params, metrics = improve(state.fit.params, network, head, batch, hparams, config)
 
         optimizer = config.optimizer(hparams.learning_rate)
