@@ -1,6 +1,5 @@
 """The host loop: compile once, then update, record and save until done. Bit-equal to `jaxrl.core.loop.train`."""
 
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -72,20 +71,16 @@ def resume(
     """
     path, config, stored = folder.open_run(path)
     experiment = experiment or stored
-    _refuse_changes(path, flatten(encode(stored)), flatten(encode(experiment)))
+    refuse_changes(path, flatten(encode(stored)), flatten(encode(experiment)))
     program = build(experiment)
     writer = _tensorboard() if tensorboard else None
     here = facts(experiment, program)
-    _refuse_changes(path, _saved_facts(path) or here, here)
-    for name, version in folder.versions().items():
-        if config["versions"].get(name) not in (None, version):
-            was = config["versions"][name]
-            print(
-                f"note: {name} was {was} and is now {version}: the rest may differ in the last bits.", file=sys.stderr
-            )
+    saved = checkpoint.newest(path / folder.CHECKPOINTS)
+    refuse_changes(path, saved[1] if saved else here, here)
+    note_versions(config)
     try:
-        saved = checkpoint.load(path / folder.CHECKPOINTS, program.runs_shape())
-        runs, done = saved.tree, saved.step // program.eval_every
+        last = checkpoint.load(path / folder.CHECKPOINTS, program.runs_shape())
+        runs, done = last.tree, last.step // program.eval_every
     except FileNotFoundError:  # stopped before its first checkpoint
         runs, done = program.start(program.keys, program.hparams, program.source), 0
     print(f"{_plan(experiment, program)}\nContinuing {path} at update {done * program.eval_every}.", flush=True)
@@ -195,17 +190,22 @@ def _plan(experiment: Experiment, program: Program) -> str:
     )
 
 
-def _saved_facts(path: Path) -> dict[str, Any] | None:
-    """What the newest readable checkpoint says about its run, read before its arrays are."""
-    for facts_file in sorted((path / folder.CHECKPOINTS).glob("*-step-*/checkpoint.json"), reverse=True):
-        try:
-            return json.loads(facts_file.read_text())["metadata"]
-        except (ValueError, KeyError):  # damaged: loading it will say so
-            continue
-    return None
+def note_versions(config: dict[str, Any]) -> None:
+    """Say which packages have changed since `config`, a run's config.json, was written."""
+    for name, version in folder.versions().items():
+        was = config["versions"].get(name)
+        if was not in (None, version):
+            print(
+                f"note: {name} was {was} and is now {version}: the rest may differ in the last bits.", file=sys.stderr
+            )
 
 
-def _refuse_changes(path: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
+def refuse_changes(path: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
+    """Refuse to go on if facts differ.
+
+    Raises:
+        ValueError: with the first few of them.
+    """
     if changes := difference(old, new):
         raise ValueError(
             f"{path} cannot be resumed as another experiment: {changes}. "

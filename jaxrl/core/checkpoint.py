@@ -96,6 +96,20 @@ def load(folder: Path | str, like: Any) -> Checkpoint:
     raise FileNotFoundError(f"No checkpoint in {folder}.")
 
 
+def newest(folder: Path | str) -> tuple[int, dict[str, Any]] | None:
+    """Step and metadata of the newest checkpoint in `folder` that tells them; None if there is none.
+
+    Nothing else of it is looked at: `load` finds out whether it is whole.
+    """
+    for path in reversed(_checkpoints(Path(folder).absolute())):
+        try:
+            facts = json.loads((path / FACTS).read_text())
+            return facts["step"], facts["metadata"]
+        except (OSError, ValueError, KeyError):
+            continue
+    return None
+
+
 def _read(path: Path, like: Any) -> Checkpoint:
     facts = json.loads((path / FACTS).read_text())
     names, leaves = _named_leaves(like)
