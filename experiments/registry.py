@@ -51,6 +51,7 @@ def adversarial(name: str, score: str = "eval/mmd") -> Learner:
 LEARNERS = {
     "reinforce": agent("reinforce"),
     "a2c": agent("a2c"),
+    "trpo": agent("trpo"),
     "ppo": agent("ppo"),
     "pqn": agent("pqn"),
     "dqn": agent("dqn"),
@@ -63,6 +64,8 @@ LEARNERS = {
     "made": model("made", "eval/nll", higher_is_better=False),
     "nade": model("nade", "eval/nll", higher_is_better=False),
     "gan": adversarial("gan"),
+    "wgan_gp": adversarial("wgan_gp"),
+    "sngan": adversarial("sngan"),
 }
 
 

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from generative import data
-from generative.models import gan, vae
+from generative.models import gan, sngan, vae, wgan_gp
 from jaxrl import envs, features
-from jaxrl.algorithms import a2c, dqn, dyna, ppo, pqn, reinforce, td_control, td_prediction
+from jaxrl.algorithms import a2c, dqn, dyna, ppo, pqn, reinforce, td_control, td_prediction, trpo
 from jaxrl.core import fit, networks
 from jaxrl.core.schedule import Linear
 
@@ -46,6 +46,14 @@ def a2c_on(environment: str, learning_rate: Any = 0.01, **options: Any) -> Case:
     sizes = {"num_envs": 4, "num_steps": 6, "eval_episodes": 2}
     config = a2c.Config(**{**sizes, "network": networks.MLP((13, 11)), **options})
     return Case(a2c.make(env, config), a2c.Hyperparams(learning_rate=learning_rate), env_params)
+
+
+def trpo_on(environment: str, **options: Any) -> Case:
+    env, env_params = envs.make(environment)
+    sizes = {"num_envs": 4, "num_steps": 6, "num_epochs": 2, "num_minibatches": 2, "eval_episodes": 2}
+    config = trpo.Config(**{**sizes, "network": networks.MLP((13, 11)), **options})
+    hparams = trpo.Hyperparams(learning_rate=Linear(0.01, 0.002), max_kl=0.5, damping=0.01)
+    return Case(trpo.make(env, config), hparams, env_params)
 
 
 def pqn_on(environment: str, **options: Any) -> Case:
@@ -136,6 +144,24 @@ def gan_on(unused: tuple[str, ...] = (), **options: Any) -> Case:
     return Case(gan.make(spec, config), hparams, source, ("average_decay", *unused))
 
 
+def wgan_gp_on_images() -> Case:
+    spec, source = labelled_images()
+    players = {"generator": networks.MLP((13,), "relu"), "critic": networks.MLP((11,), "leaky_relu")}
+    sizes = {"latent_size": 5, "batch_size": 6, "critic_steps": 2, "classifier_updates": 0, "eval_samples": 10}
+    config = wgan_gp.Config(**players, **sizes)
+    hparams = wgan_gp.Hyperparams(Linear(0.01, 0.002), 0.02)
+    return Case(wgan_gp.make(spec, config), hparams, source, ("average_decay",))
+
+
+def sngan_on_images() -> Case:
+    spec, source = labelled_images()
+    players = {"generator": networks.MLP((13,), "relu"), "discriminator": networks.MLP((11,), "leaky_relu")}
+    sizes = {"latent_size": 5, "batch_size": 6, "discriminator_steps": 2, "classifier_updates": 0, "eval_samples": 10}
+    config = sngan.Config(**players, **sizes)
+    hparams = sngan.Hyperparams(Linear(0.01, 0.002), 0.02)
+    return Case(sngan.make(spec, config), hparams, source, ("average_decay",))
+
+
 LEARNERS: dict[str, Callable[[], Case]] = {
     "reinforce": lambda: reinforce_on("CartPole-v1"),
     "reinforce-constant": lambda: reinforce_on(
@@ -157,6 +183,9 @@ LEARNERS: dict[str, Callable[[], Case]] = {
     "ppo-squashed": lambda: ppo_on("MountainCarContinuous-v0", distribution="squashed_gaussian", eval_greedy=True),
     "ppo-kl": lambda: ppo_on("CartPole-v1", surrogate="kl"),
     "ppo-image": lambda: ppo_on("Breakout-MinAtar", network=networks.CNN((3,), hidden=(11,)), shared_torso=True),
+    "trpo-discrete": lambda: trpo_on("CartPole-v1"),
+    "trpo-gaussian": lambda: trpo_on("Pendulum-v1", normalize_observations=True, normalize_rewards=True),
+    "trpo-squashed": lambda: trpo_on("MountainCarContinuous-v0", distribution="squashed_gaussian", eval_greedy=True),
     "pqn-vector": lambda: pqn_on("CartPole-v1", normalize_observations=True),
     "pqn-image": lambda: pqn_on("Breakout-MinAtar", network=networks.CNN((3,), hidden=(11,), layer_norm=True)),
     "dqn": lambda: dqn_on("CartPole-v1", unused=("importance_exponent",)),
@@ -195,6 +224,8 @@ LEARNERS: dict[str, Callable[[], Case]] = {
     "vae-gaussian": vae_on_reals,
     "vae-bernoulli": vae_on_bits,
     "gan": lambda: gan_on(conditional=True, penalize=True),
+    "wgan-gp": wgan_gp_on_images,
+    "sngan": sngan_on_images,
     "gan-packed": lambda: gan_on(("gradient_penalty",), packing=2, discriminator_steps=2, generator_steps=3),
 }
 
@@ -204,6 +235,7 @@ QUICK = {
     "a2c-discrete",
     "ppo-discrete",
     "ppo-gaussian",
+    "trpo-discrete",
     "pqn-vector",
     "dqn",
     "q-learning",
