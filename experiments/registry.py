@@ -63,6 +63,8 @@ LEARNERS = {
     "vae": model("vae"),
     "made": model("made", "eval/nll", higher_is_better=False),
     "nade": model("nade", "eval/nll", higher_is_better=False),
+    "pixelcnn": model("pixelcnn", "eval/nll", higher_is_better=False),
+    "gated_pixelcnn": model("gated_pixelcnn", "eval/nll", higher_is_better=False),
     "gan": adversarial("gan"),
     "wgan_gp": adversarial("wgan_gp"),
     "sngan": adversarial("sngan"),
