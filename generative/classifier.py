@@ -2,10 +2,8 @@
 
 from typing import Any
 
-import jax
 import optax
 from jax import Array, lax, random
-from jax import numpy as jnp
 
 from generative import data
 from jaxrl.core import fit, networks
@@ -20,10 +18,12 @@ def logits(params: Any, x: Array, num_classes: int, key: Array | None = None) ->
     return networks.build(DESCRIPTION, x.shape[1:], num_classes).apply(params, x, key)
 
 
-def train(key: Array, examples: data.Examples, levels: int | None, num_classes: int, num_updates: int) -> Any:
-    """Parameters after `num_updates` steps of Adam on the cross-entropy of `examples`."""
+def train(
+    key: Array, examples: Any, shape: tuple[int, ...], levels: int | None, num_classes: int, num_updates: int
+) -> Any:
+    """Parameters after `num_updates` steps of Adam on the cross-entropy of `examples` of `shape`."""
     init_key, cursor_key, dropout_key = random.split(key, 3)
-    network = networks.build(DESCRIPTION, examples.x.shape[1:], num_classes)
+    network = networks.build(DESCRIPTION, shape, num_classes)
     optimizer = fit.Optimizer()(LEARNING_RATE)
 
     def loss(params: Any, key: Array, batch: data.Examples) -> tuple[Array, dict[str, Array]]:
@@ -38,4 +38,4 @@ def train(key: Array, examples: data.Examples, levels: int | None, num_classes: 
 
     start = fit.start(fit.Optimizer(), network.init(init_key)), data.start(cursor_key)
     (fitted, _), _ = lax.scan(step, start, random.split(dropout_key, num_updates))
-    return jax.tree.map(jnp.asarray, fitted.params)
+    return fitted.params

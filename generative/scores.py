@@ -39,10 +39,11 @@ def make(spec: data.Spec, classifier_updates: int) -> Scores:
     def init(key: Array, source: data.Source) -> Any:
         if not classifies:
             return ()
-        x, label = source.train
+        examples: Any = source.train
         if stacked:
-            x, label = x[..., :1], label // num_classes ** (STACKED - 1)
-        return classifier.train(key, data.Examples(x, label), spec.levels, num_classes, classifier_updates)
+            examples = data.Examples(examples.x[..., :1], examples.label // num_classes ** (STACKED - 1))
+        shape = (*spec.shape[:2], 1) if stacked else spec.shape
+        return classifier.train(key, examples, shape, spec.levels, num_classes, classifier_updates)
 
     def classify(params: Any, x: Array) -> Array:
         if not stacked:

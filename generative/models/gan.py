@@ -15,6 +15,7 @@ from jax import numpy as jnp
 
 from generative import adversarial, data, image_networks, scores
 from generative.adversarial import Player
+from generative.image_networks import DCGAN
 from generative.model import Model
 from jaxrl.core import checks, fit, networks
 from jaxrl.core.loop import Metrics
@@ -25,9 +26,9 @@ class Config:
     """What fixes shapes and program."""
 
     latent_size: int = 64  # number of latents, Z
-    generator: networks.MLP = networks.MLP((128, 128), "relu")  # from latents to examples
-    discriminator: networks.MLP | networks.CNN = networks.MLP((128, 128), "leaky_relu")
-    loss: Literal["non_saturating", "minimax", "hinge", "least_squares"] = "non_saturating"  # of both players
+    generator: networks.MLP | networks.TransposedCNN | DCGAN = networks.MLP((128, 128), "relu")  # latents to examples
+    discriminator: networks.MLP | networks.CNN | DCGAN = networks.MLP((128, 128), "leaky_relu")
+    loss: Literal["non_saturating", "minimax"] = "non_saturating"  # of the generator; the discriminator's is the same
     penalize: bool = False  # weigh the discriminator's gradient at real examples with `gradient_penalty`
     discriminator_steps: int = 1  # per update
     generator_steps: int = 1  # per update
@@ -162,7 +163,8 @@ def make(spec: data.Spec, config: Config) -> Model:
         def generator_step(player: Player, key: Array) -> tuple[Player, Metrics]:
             latent_key, label_key = random.split(key)
             latent = random.normal(latent_key, (num_examples, config.latent_size))
-            label = random.choice(label_key, source.train.label, (num_examples,)) if config.conditional else None
+            number = random.randint(label_key, (num_examples,), 0, spec.num_train)
+            label = data.take(source.train, number).label if config.conditional else None
             args = (generate, judge, config, player.stats, rival, latent, label)
             fitted, (stats, found) = fit.step(optimizer, generator_loss, player.fit, *args)
             return Player(fitted, stats), found
