@@ -149,3 +149,33 @@ def actor_critic(
         return (outputs, params["free"]), critic.apply(params["critic"], features)[..., 0]
 
     return networks.Network(init, apply)
+
+
+def recurrent_actor_critic(spec: Spec, head: Head, description: networks.Recurrent) -> networks.RecurrentNetwork:
+    """Actor and critic, each with a memory of its own; the outputs are those of `actor_critic`.
+
+    `step(params, memory, obs [..., *obs_shape]) -> (memory, ((outputs [..., P], free [num_free]), value [...]))`, and
+    `scan` likewise over observations [T, N, *obs_shape].
+    """
+    encode, obs_shape = encoder(spec)
+    actor = networks.recurrent(description, obs_shape, head.num_outputs, 0.01)
+    critic = networks.recurrent(description, obs_shape, 1, 1.0)
+
+    def init(key: Array) -> dict[str, Any]:
+        actor_key, critic_key = random.split(key)
+        return {"actor": actor.init(actor_key), "critic": critic.init(critic_key), "free": jnp.zeros(head.num_free)}
+
+    def memory(*axes: int) -> Any:
+        return actor.memory(*axes), critic.memory(*axes)
+
+    def step(params: dict[str, Any], memory: Any, obs: Array) -> Any:
+        actor_memory, outputs = actor.step(params["actor"], memory[0], encode(obs))
+        critic_memory, value = critic.step(params["critic"], memory[1], encode(obs))
+        return (actor_memory, critic_memory), ((outputs, params["free"]), value[..., 0])
+
+    def scan(params: dict[str, Any], memory: Any, obs: Array, started: Array) -> Any:
+        actor_memory, outputs = actor.scan(params["actor"], memory[0], encode(obs), started)
+        critic_memory, value = critic.scan(params["critic"], memory[1], encode(obs), started)
+        return (actor_memory, critic_memory), ((outputs, params["free"]), value[..., 0])
+
+    return networks.RecurrentNetwork(init, memory, step, scan)

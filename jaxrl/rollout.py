@@ -18,7 +18,9 @@ class Agent(NamedTuple):
     init: Callable[..., Any]  # (key, hparams, env_params) -> state
     update: Callable[..., Any]  # (key, state, hparams, env_params) -> (state, metrics)
     evaluate: Callable[..., Any]  # (key, state, hparams, env_params) -> metrics
-    act: Callable[..., Array]  # (key, state, obs [N, ...], greedy=False) -> action [N, ...]
+    act: Callable[..., Any]  # (key, state, obs [N, ...], greedy=False) -> action [N, ...]
+    # (*axes) -> memory before an episode, leaves [*axes, ...]: with one, `act` takes and gives pairs with the memory,
+    memory: Callable[..., Any] | None = None  # as `wrappers.with_memory` does
 
 
 class Transition(NamedTuple):

@@ -107,6 +107,27 @@ def stack_frames(env: Env, count: int) -> Env:
     return Env(reset, step, replace(env.spec, obs_shape=stacked_shape))
 
 
+def with_memory(env: Env, blank: Any) -> Env:
+    """An environment that keeps its policy's memory: what a recurrent policy needs to act step by step.
+
+    Observations are pairs (obs, memory) and actions pairs (action, memory). What the policy gives as memory it sees
+    at the next step, `blank` at the start of an episode; the true successor comes with what was given.
+    """
+
+    def reset(key: Array, params: Any) -> tuple[Any, Any]:
+        obs, state = env.reset(key, params)
+        return (obs, blank), state
+
+    def step(key: Array, state: Any, action: Any, params: Any) -> Step:
+        action, memory = action
+        step = env.step(key, state, action, params)
+        done = step.terminated | step.truncated
+        kept = jax.tree.map(lambda new, old: jnp.where(done, new, old), blank, memory)
+        return step._replace(obs=(step.obs, kept), next_obs=(step.next_obs, memory))
+
+    return Env(reset, step, env.spec)
+
+
 def scale_reward(env: Env, factor: float) -> Env:
     """Rewards times `factor`, which must be positive to leave the task the same."""
 
