@@ -383,7 +383,7 @@ class RecurrentNetwork(NamedTuple):
     init: Callable[..., Any]  # (key) -> params
     memory: Callable[..., Memory]  # (*axes) -> memory before a first step, leaves [*axes, size]
     step: Callable[..., Any]  # (params, memory, inputs [..., *in_shape]) -> (memory after it, outputs)
-    scan: Callable[..., Any]  # (params, memory, inputs [T, N, *in_shape], started) -> (last memory, outputs [T, N, ...])
+    scan: Callable[..., Any]  # (params, memory, inputs [T, N, *in_shape], started) -> (memory, outputs [T, N, ...])
 
 
 def recurrent(description: Recurrent, in_shape: tuple[int, ...], out_size: int, out_scale: float) -> RecurrentNetwork:
