@@ -122,11 +122,12 @@ def evaluate(
     return {"eval/nll": nll, "eval/bits_per_dim": nll / (math.prod(x.shape[1:]) * math.log(2))}
 
 
-def marginal_outputs(x: Array, conditional: Conditional, levels: int) -> Array:
-    """Outputs [D, P] of `categorical(levels)` that give each variable's frequencies in `x` [N, *shape].
+def marginal_outputs(examples: Any, conditional: Conditional, levels: int) -> Array:
+    """Outputs [D, P] of `categorical(levels)` that give each variable's frequencies in `examples`.
 
     Probabilities are kept above 0.001, as for the VAE: a predictor that knows no more has a finite likelihood.
     """
+    x = examples.take(jnp.arange(1000)).x if isinstance(examples, data.Rendered) else examples.x
     x = x.reshape(len(x), -1)
     variables = jnp.broadcast_to(jnp.arange(x.shape[1]), x.shape)
     counts = jnp.zeros((x.shape[1], levels)).at[variables, x].add(1.0)

@@ -154,6 +154,7 @@ def load(
     - `digits`: scikit-learn's 1797 handwritten digits, 8x8, 17 grey levels; in the order given, so that other people
       wrote the test images: the first 1297 train, the next 200 valid, the last 300 test. Needs no file.
     - `mnist`: 28x28, 256 grey levels; the first 50,000 training images train, the last 10,000 valid, 10,000 test.
+      Of both, `options` are fewer levels: 2 for black and white.
     - `binarized_mnist`: the fixed binary images of Larochelle and Murray 2011; 50,000 train, 10,000 valid, 10,000 test.
     - `ring`, `grid`, `spirals`, `moons`: points in the plane, see `toys`; 100,000 train, 10,000 test. Need no file.
 
@@ -266,20 +267,27 @@ def _checked_label(name: str, split: str, label: Any, x: np.ndarray, train: Any)
     return label.astype(np.int32)
 
 
-def _digits(folder: str | Path | None) -> dict[str, Any]:
+def _digits(folder: str | Path | None, levels: int = 17) -> dict[str, Any]:
     del folder
     from sklearn import datasets
 
     digits = datasets.load_digits()
-    images, labels = digits.images.astype(np.uint8)[..., None], digits.target
+    images, labels = _coarser(digits.images[..., None], 17, levels), digits.target
     test = Examples(images[1497:], labels[1497:])
-    return {**_train_and_valid(images[:1497], labels[:1497], 1297), "test": test, "levels": 17}
+    return {**_train_and_valid(images[:1497], labels[:1497], 1297), "test": test, "levels": levels}
 
 
-def _mnist(folder: str | Path | None) -> dict[str, Any]:
+def _mnist(folder: str | Path | None, levels: int = 256) -> dict[str, Any]:
     train, train_label, test, test_label = (_read_idx(_find_mnist(name, folder), name) for name in MNIST_FILES)
-    test_split = Examples(test[..., None], test_label)
-    return {**_train_and_valid(train[..., None], train_label, 50000), "test": test_split, "levels": 256}
+    train, test = (_coarser(x[..., None], 256, levels) for x in (train, test))
+    return {**_train_and_valid(train, train_label, 50000), "test": Examples(test, test_label), "levels": levels}
+
+
+def _coarser(x: np.ndarray, levels: int, fewer: int) -> np.ndarray:
+    """Integers below `levels` as bytes below `fewer`, each level standing for equally many, up to one."""
+    if not 2 <= fewer <= levels:
+        raise ValueError(f"levels={fewer} must be from 2 to the {levels} that there are.")
+    return (x.astype(np.int64) * fewer // levels).astype(np.uint8)
 
 
 def _train_and_valid(x: Any, label: Any, num_train: int) -> dict[str, Examples]:

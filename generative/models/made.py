@@ -172,7 +172,7 @@ def make(spec: data.Spec, config: Config) -> Model:
             biases=tuple(map(jnp.zeros, config.hidden)),
             output=jnp.zeros((sizes[-1], size, conditional.size)),
             direct=jnp.zeros((size, size, conditional.size)) if config.direct else None,
-            offset=autoregressive.marginal_outputs(source.train.x, conditional, levels),
+            offset=autoregressive.marginal_outputs(source.train, conditional, levels),
         )
         return State(fit.start(config.optimizer, params), data.start(cursor_key))
 

@@ -221,7 +221,7 @@ def make(spec: data.Spec, config: Config) -> Model:
             kernel_init(params_key, (size, first)),
             kernel_init(known_key, (size, first)) if all_orders else None,
             jnp.zeros((size, last, conditional.size)),
-            autoregressive.marginal_outputs(source.train.x, conditional, levels),
+            autoregressive.marginal_outputs(source.train, conditional, levels),
         )
         deeper = tuple(
             (kernel_init(key, sizes), jnp.zeros(sizes[1]))
