@@ -53,6 +53,7 @@ LEARNERS = {
     "a2c": agent("a2c"),
     "trpo": agent("trpo"),
     "ppo": agent("ppo"),
+    "ppo_recurrent": agent("ppo_recurrent"),
     "pqn": agent("pqn"),
     "dqn": agent("dqn"),
     "td_control": agent("td_control"),

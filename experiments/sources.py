@@ -11,21 +11,24 @@ class Environment:
 
     env: str = "CartPole-v1"  # environment, `python -m experiments list` shows all
     env_kwargs: tuple[str, ...] = ()  # name=value pairs for it
+    hide: tuple[int, ...] = ()  # entries of its observation vector not to show; 1 3 are CartPole's velocities
 
     unit: ClassVar[str] = "environment steps"
 
     def __str__(self) -> str:
-        return self.env
+        hidden = ["hiding", *map(str, self.hide)] if self.hide else []
+        return " ".join([self.env, *self.env_kwargs, *hidden])
 
     def load(self) -> tuple[Any, Any]:
         """The environment for `make`, and its parameters.
 
         Raises:
-            ValueError: unknown name or argument.
+            ValueError: unknown name or argument, entries to hide that are not there.
         """
-        from jaxrl import envs
+        from jaxrl import envs, wrappers
 
-        return _call(envs.make, self.env, self.env_kwargs)
+        env, params = _call(envs.make, self.env, self.env_kwargs)
+        return (wrappers.mask_observation(env, self.hide) if self.hide else env), params
 
     def kwargs(self) -> dict[str, Any]:
         """`env_kwargs` as Python has them."""

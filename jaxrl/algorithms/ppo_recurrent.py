@@ -26,7 +26,7 @@ class Config:
     num_steps: int = 64  # steps in each of them per update, T: no gradient reaches further back
     num_epochs: int = 4  # passes over the collected paths
     num_minibatches: int = 4  # gradient steps per pass, each on the paths of as many environments
-    network: networks.Recurrent = networks.Recurrent()  # of actor and critic, which share it
+    network: networks.Recurrent = networks.Recurrent()  # of actor and critic, each with its own
     distribution: policies.HeadName = "gaussian"  # of continuous actions
     normalize_advantages: bool = True  # to mean 0 and variance 1 in each minibatch
     normalize_observations: bool = False  # by running statistics, to mean 0 and variance 1
