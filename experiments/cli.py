@@ -12,15 +12,28 @@ from typing import Any
 
 import jax
 
-from experiments import evaluation, experiment, folder, options, presets, registry, sources, training
+from experiments import (
+    cli_sweep,
+    evaluation,
+    experiment,
+    folder,
+    options,
+    presets,
+    registry,
+    sources,
+    sweeping,
+    training,
+)
 from experiments.experiment import FLAT, Experiment
 from jaxrl.core import checks
 
 HELP = """usage: python -m experiments COMMAND ...
 
   train ALGORITHM [OPTIONS]   train one or many seeds in one program
-  resume RUN                  continue a run that was stopped, bit for bit
-  evaluate RUN [OPTIONS]      evaluate the last state of a run, more closely than in training
+  sweep ALGORITHM --over NAME=VALUES ... [OPTIONS]  train many settings, each with all seeds, in few programs
+  resume RUN                  continue a run or a sweep that was stopped, bit for bit
+  evaluate RUN [OPTIONS]      evaluate the last state of a run or a sweep, more closely than in training
+  extract SWEEP [OPTIONS]     take one lane of a sweep out, as a run of its own
   plot RUN [RUN ...]          draw learning curves, returns expected and obtained, what a model makes, a table
   list                        learners, environments, data sets and presets
   preflight ALGORITHM [OPTIONS]  compile for a TPU that is not there, and see whether it fits
@@ -91,6 +104,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     commands = {
         "train": train,
+        "sweep": sweep,
+        "extract": extract,
         "resume": resume,
         "evaluate": evaluate,
         "plot": plot,
@@ -158,6 +173,8 @@ def train(words: list[str]) -> int:
 def resume(words: list[str]) -> int:
     """Of `words`, the first names the run."""
     path, words = _run_of(words, "resume")
+    if sweeping.is_sweep(path):
+        return cli_sweep.resume(path, words)
     stored = folder.open_run(path)[2]
     asked = _parse_train(words, stored, None, f"resume {path}")
     if asked.run_dir is not None:
@@ -166,6 +183,17 @@ def resume(words: list[str]) -> int:
         path, asked.experiment, checkpoint_every=asked.checkpoint_every, tensorboard=asked.tensorboard
     )
     return _exit_code(result)
+
+
+def sweep(words: list[str]) -> int:
+    """Of `words`, the first names the algorithm."""
+    chosen = _chosen(words, "sweep")
+    return 0 if chosen is None else cli_sweep.sweep(words, *chosen)
+
+
+def extract(words: list[str]) -> int:
+    """Of `words`, the first names the sweep."""
+    return cli_sweep.extract(*_run_of(words, "extract"))
 
 
 def preflight(words: list[str]) -> int:
@@ -194,8 +222,10 @@ def evaluate(words: list[str]) -> int:
     config = folder.open_run(path)[2].config
     default = Evaluate(config=_eval_part(config))
     asked: Any = options.parse(
-        words, default, "python -m experiments evaluate RUN", "Evaluate the last state of a run."
+        words, default, "python -m experiments evaluate RUN", "Evaluate the last state of a run or a sweep."
     )
+    if sweeping.is_sweep(path):
+        return cli_sweep.evaluate(path, asked.seed, vars(asked.config))
     restored = evaluation.restore(path, **vars(asked.config))
     print(evaluation.heading(restored))
     print(evaluation.table(restored, evaluation.evaluate(restored, asked.seed)))

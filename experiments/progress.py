@@ -18,6 +18,7 @@ class Bar:
     """Steps done of all seeds together, steps per second, time left, and the score of the moment."""
 
     def __init__(self, total: int, done: int, description: str, unit: str) -> None:
+        self.done = done
         self.bar: Any = tqdm(
             total=total,
             initial=done,
@@ -29,7 +30,15 @@ class Bar:
             disable=not visible(),
         )
 
+    def skip(self, steps: int) -> None:
+        """Count steps that were done before."""
+        self.done += steps
+        if not self.bar.disable:
+            self.bar.initial += steps
+            self.bar.n += steps
+
     def advance(self, steps: int, score: str) -> None:
+        self.done += steps
         self.bar.set_postfix_str(score, refresh=False)
         self.bar.update(steps)
 

@@ -139,12 +139,15 @@ def table(results: Any, rows: int = 20) -> str:
     steps = results["step"].where(results["diverged"].notnull().any("seed")).max("step")
     dropped = "rung" in results
     seeds = results.sizes["seed"]
-    lines = [[*names(results), score.removeprefix("eval/"), *(["95 % interval"] if seeds > 1 else [])]]
+    shape = tuple(results.sizes[name] for name in points(results))
+    numbered = ["point"] if shape else []
+    lines = [[*numbered, *names(results), score.removeprefix("eval/"), *(["95 % interval"] if seeds > 1 else [])]]
     lines[0] += [*(["steps"] if dropped else []), *(["diverged"] if bool(lost.any()) else [])]
     order = ranking(results)
     for point in order[:rows]:
         end = ends.isel(point)
-        line = [*(_short(results.isel(point)[name].item()) for name in names(results)), _short(end["mean"].item())]
+        line = [str(np.ravel_multi_index(tuple(point.values()), shape))] if shape else []
+        line += [*(_short(results.isel(point)[name].item()) for name in names(results)), _short(end["mean"].item())]
         line += [f"{_short(end['low'].item())} to {_short(end['high'].item())}"] if seeds > 1 else []
         line += [f"{int(steps.isel(point)):,}"] if dropped else []
         line += [f"{int(lost.isel(point).sum())} of {seeds}"] if bool(lost.any()) else []

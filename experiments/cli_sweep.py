@@ -1,0 +1,102 @@
+"""The commands of `python -m experiments` that are about sweeps. On a CPU each core is a device to them."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from experiments import lanes, options, study, sweeping
+from experiments.experiment import FLAT, Experiment
+from jaxrl.core import devices, results, search
+
+
+@dataclass(frozen=True)
+class Processes:
+    """Several processes that share a sweep."""
+
+    coordinator: str | None = None  # host:port of process 0, if there are several; all write to one folder
+    num_processes: int = 1  # how many there are
+    process: int = 0  # which of them this is
+
+    def join(self) -> None:
+        """Before JAX looks for devices."""
+        devices.use_cores()
+        if self.coordinator is not None:
+            devices.join(self.coordinator, self.num_processes, self.process)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Options of `sweep`."""
+
+    experiment: Experiment = field(metadata=FLAT)
+    processes: Processes = field(default=Processes(), metadata=FLAT)
+    preset: str | None = None  # take the values of a preset as defaults; `python -m experiments list` shows all
+    over: tuple[str, ...] = ()  # NAME=VALUE,VALUE or NAME=log:LOW:HIGH:COUNT or NAME=uniform:LOW:HIGH:COUNT each
+    points: int | None = None  # draw so many from ranges NAME=log:LOW:HIGH; every combination of values if not given
+    draw: int = 0  # seed of the drawing
+    spend: Literal["everything", "halving"] = "everything"  # all lanes to the end, or the best ones for longer
+    factor: int = 3  # of halving: one point in so many goes on from each stage
+    stages: int = 3  # of halving
+    at_once: int | None = None  # lanes of a program that run together; as many as fit in memory if not given
+    run_dir: str | None = None  # folder of the sweep; a dated one under runs/ if not given
+    checkpoint_every: float = 30.0  # least seconds between checkpoints; the last state is always saved
+
+
+@dataclass(frozen=True)
+class Resume:
+    """Options of `resume` for a sweep."""
+
+    processes: Processes = field(default=Processes(), metadata=FLAT)
+    checkpoint_every: float = 30.0  # least seconds between checkpoints; the last state is always saved
+
+
+@dataclass(frozen=True)
+class Extract:
+    """Options of `extract`."""
+
+    point: int | None = None  # number of the point, as the table of the sweep shows it; the best if not given
+    seed: int | None = None  # the first if not given
+    steps: int | None = None  # make the run so much longer; its schedules are stretched over the new length
+    run_dir: str | None = None  # folder of the run; a dated one under runs/ if not given
+
+
+def sweep(words: list[str], base: Experiment, preset: str | None) -> int:
+    """Train lanes."""
+    program = f"python -m experiments sweep {base.algorithm}"
+    asked: Any = options.parse(words, Sweep(base, preset=preset), program, "Train many settings in few programs.")
+    asked.processes.join()
+    halving = asked.spend == "halving"
+    result = sweeping.sweep(
+        asked.experiment,
+        points=asked.points,
+        draw=asked.draw,
+        spend=search.Halving(asked.factor, asked.stages) if halving else search.Everything(),
+        at_once=asked.at_once,
+        run_dir=asked.run_dir,
+        checkpoint_every=asked.checkpoint_every,
+        **study.over(asked.over),
+    )
+    return 128 + result.signal if result.signal else 0
+
+
+def resume(path: str, words: list[str]) -> int:
+    """Continue a sweep."""
+    asked = options.parse(words, Resume(), f"python -m experiments resume {path}", "Continue a sweep.")
+    asked.processes.join()
+    result = sweeping.resume(path, checkpoint_every=asked.checkpoint_every)
+    return 128 + result.signal if result.signal else 0
+
+
+def evaluate(path: str, seed: int, config: dict[str, Any]) -> int:
+    """Print a table over points."""
+    devices.use_cores()
+    print(results.table(lanes.evaluate(path, seed, **config)))
+    return 0
+
+
+def extract(path: str, words: list[str]) -> int:
+    """Make a run of a lane."""
+    summary = "Take one lane of a sweep out, as a run of its own: to evaluate, to plot, to continue."
+    asked = options.parse(words, Extract(), f"python -m experiments extract {path}", summary)
+    found = lanes.extract(path, asked.point, asked.seed, run_dir=asked.run_dir, steps=asked.steps)
+    print(f"{found}\nnext      python -m experiments evaluate {found}")
+    return 0
