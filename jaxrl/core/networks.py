@@ -7,6 +7,7 @@ Axes: B batch (any number of leading axes for vectors), H height, W width, C cha
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 from typing import Any, Literal, NamedTuple
 
@@ -14,6 +15,8 @@ import jax
 from flax import linen as nn
 from jax import Array, lax, random
 from jax import numpy as jnp
+
+from jaxrl.core import products
 
 Activation = Literal["tanh", "relu", "silu", "gelu", "elu", "leaky_relu"]
 Dtype = Literal["float32", "bfloat16"]
@@ -276,7 +279,8 @@ class _Stack(nn.Module):
                 layer = _Conv(channels, sides, strides, spec.padding, **common, name=f"Conv_{i}")
                 x = hidden_layer(layer, x)
             x = x.reshape(*x.shape[:-3], -1)
-        dense: Callable[..., nn.Module] = _NoisyDense if self.noisy else nn.Dense
+        plain = partial(nn.Dense, dot_general=products.dot_general)
+        dense: Callable[..., nn.Module] = _NoisyDense if self.noisy else plain
         for size in spec.hidden:
             x = hidden_layer(dense(size, **common), x)
         if isinstance(spec, TransposedCNN):
