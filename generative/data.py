@@ -21,7 +21,7 @@ import numpy as np
 from jax import Array, lax, random
 from jax import numpy as jnp
 
-from generative import sprites, toys
+from generative import sprites, toys, translation
 from jaxrl.core import checks, shuffle
 
 FOLDER_VARIABLE = "JAXRL_DATA"
@@ -157,7 +157,9 @@ def load(
       Of both, `options` are fewer levels: 2 for black and white.
     - `binarized_mnist`: the fixed binary images of Larochelle and Murray 2011; 50,000 train, 10,000 valid, 10,000 test.
     - `ring`, `grid`, `spirals`, `moons`: points in the plane, see `toys`; 100,000 train, 10,000 test. Need no file.
-
+    - `stacked_digits`, `stacked_mnist`: a digit in each colour, 1000 classes; 50,000 train, 10,000 valid, 10,000 test.
+    - `digits_inverted`, `digits_rotated`, `sprites_filled`: pairs [2, H, W, C] for translation, see `translation`;
+      of the sprites 5000 train, 500 test.
     - `sprites`: shapes of known size, orientation and place, see `sprites`, rendered as they are drawn; `options` are
       its side (32) and color (False). 2000 valid and 5000 test; their shape is their label. Needs no file.
 
@@ -326,6 +328,38 @@ def _toy(name: str) -> Callable[[str | Path | None], dict[str, Any]]:
     return loader
 
 
+def _stacked(digits: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    def loader(folder: str | Path | None, **options: Any) -> dict[str, Any]:
+        generator, found = np.random.default_rng(0), digits(folder, **options)
+        for split, count in (("train", 50_000), ("valid", 10_000), ("test", 10_000)):
+            x, label = found[split]
+            found[split] = Examples(*translation.stacked(generator, x, label, count))
+        return found
+
+    return loader
+
+
+def _pairs(kind: str) -> Callable[..., dict[str, Any]]:
+    pair = translation.PAIRS[kind]
+
+    def loader(folder: str | Path | None, **options: Any) -> dict[str, Any]:
+        found = _digits(folder, **options)
+        for split in ("train", "valid", "test"):
+            found[split] = found[split]._replace(x=pair(found[split].x, found["levels"]))
+        return found
+
+    return loader
+
+
+def _sprites_filled(folder: str | Path | None) -> dict[str, Any]:
+    del folder
+    grid = sprites.Grid(32)
+    number = np.random.default_rng(0).choice(grid.num_images, 5500, replace=False)
+    values = grid.values(jnp.asarray(number))
+    x, label = translation.filled(np.asarray(grid.images(values)), 256), np.asarray(values[:, 0])
+    return {"train": Examples(x[:5000], label[:5000]), "test": Examples(x[5000:], label[5000:])}
+
+
 def _find(files: list[str], subfolders: list[str], folder: str | Path | None) -> tuple[Path | None, str]:
     """The first of `files` in the data folder or a subfolder, and where it was looked for, in words."""
     named = folder or os.environ.get(FOLDER_VARIABLE)
@@ -394,4 +428,9 @@ _LOADERS: dict[str, Callable[..., dict[str, Any]]] = {
     "mnist": _mnist,
     "binarized_mnist": _binarized_mnist,
     **{name: _toy(name) for name in (*toys.MIXTURES, *toys.NOISE)},
+    "stacked_digits": _stacked(_digits),
+    "stacked_mnist": _stacked(_mnist),
+    "digits_inverted": _pairs("inverted"),
+    "digits_rotated": _pairs("rotated"),
+    "sprites_filled": _sprites_filled,
 }

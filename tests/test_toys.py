@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from generative import data, toys
+from generative import data, toys, translation
 
 
 @pytest.mark.parametrize("name", ["ring", "grid", "spirals", "moons"])
@@ -40,3 +40,30 @@ def test_curves_lie_where_they_should():
     turned = np.arctan2(x[:, 1], x[:, 0]) - 2 * np.pi * toys.SPIRAL_TURNS * radius - np.pi * label
     outer = radius > 0.3
     assert np.abs(np.angle(np.exp(1j * turned[outer]))).max() < 1.5  # a quarter turn is halfway to the other arm
+
+
+def test_stacked_digits_have_a_digit_in_each_colour():
+    spec, source = data.load("stacked_digits")
+    _, digits = data.load("digits")
+    assert (spec.shape, spec.num_classes, spec.num_train) == ((8, 8, 3), 1000, 50_000)
+    known = {image.tobytes(): int(label) for image, label in zip(*map(np.asarray, digits.test), strict=True)}
+    x, label = map(np.asarray, source.test)
+    for color, place in enumerate((100, 10, 1)):
+        for image, number in zip(x[:50, :, :, color], label, strict=False):
+            assert known[image.tobytes()] == number // place % 10
+    assert len(np.unique(source.train.label)) == 1000
+
+
+def test_pairs_of_images():
+    _, digits = data.load("digits")
+    x = np.asarray(digits.test.x)
+    for name, change in (("inverted", lambda x: 16 - x), ("rotated", lambda x: np.swapaxes(x, 1, 2)[:, ::-1])):
+        spec, source = data.load(f"digits_{name}")
+        assert spec.shape == (2, 8, 8, 1)
+        np.testing.assert_array_equal(source.test.x[:, 0], x)
+        np.testing.assert_array_equal(source.test.x[:, 1], change(x))
+    square = np.zeros((1, 6, 6, 1), np.uint8)
+    square[0, 1:5, 1:5] = 9
+    frame = square.copy()
+    frame[0, 2:4, 2:4] = 0
+    np.testing.assert_array_equal(translation.filled(square, 256), [[frame[0], square[0]]])
