@@ -61,6 +61,9 @@ LEARNERS = {
         "jaxrl.algorithms.td_prediction", sources.Environment, "eval/error", higher_is_better=False
     ),
     "dyna": agent("dyna"),
+    "autoencoder": Learner(
+        "generative.models.autoencoder", sources.Data, "eval/error", "per example", higher_is_better=False
+    ),
     "vae": model("vae"),
     "made": model("made", "eval/nll", higher_is_better=False),
     "nade": model("nade", "eval/nll", higher_is_better=False),

@@ -1,9 +1,35 @@
 """Log-probability of examples given a decoder's outputs, in nats, summed over features. Axes: D features."""
 
 import math
+from typing import Literal
 
-from jax import Array
+from jax import Array, nn
 from jax import numpy as jnp
+
+Likelihood = Literal["bernoulli", "gaussian", "logistic"]  # bits, real numbers, integers 0 .. levels - 1 scaled
+
+
+def log_prob(likelihood: Likelihood, outputs: Array, scale: Array, x: Array, levels: int | None) -> Array:
+    """Log-probability [...] of `x` [..., D] under one of the likelihoods below; bits have no use for `scale`."""
+    if likelihood == "bernoulli":
+        return bernoulli(outputs, x)
+    if likelihood == "gaussian":
+        return gaussian(outputs, scale, x)
+    assert levels is not None
+    return discretized_logistic(outputs, scale, x, levels)
+
+
+def mean(likelihood: Likelihood, outputs: Array) -> Array:
+    """The mean [..., D] that `outputs` [..., D] stand for."""
+    return nn.sigmoid(outputs) if likelihood == "bernoulli" else outputs
+
+
+def outputs_of(likelihood: Likelihood, mean: Array) -> Array:
+    """The outputs [..., D] that stand for `mean` [..., D]; chances are kept 0.001 from 0 and 1, as Burda et al. do."""
+    if likelihood != "bernoulli":
+        return mean
+    mean = jnp.clip(mean, 0.001, 0.999)
+    return jnp.log(mean) - jnp.log1p(-mean)
 
 
 def bernoulli(logits: Array, x: Array) -> Array:
@@ -22,3 +48,18 @@ def softplus(x: Array) -> Array:
 def gaussian(mean: Array, scale: Array, x: Array) -> Array:
     """Log-density [...] of `x` [..., D] under independent normal variables with `mean` [..., D] and `scale`."""
     return (-0.5 * jnp.square((x - mean) / scale) - jnp.log(scale) - 0.5 * math.log(2 * math.pi)).sum(-1)
+
+
+def discretized_logistic(mean: Array, scale: Array, x: Array, levels: int) -> Array:
+    """Log-probability [...] of `x` [..., D] in 0, 1 / (levels - 1), ..., 1 under logistic variables rounded to these.
+
+    Salimans et al. 2017, arXiv:1701.05517, section 2.1: what is below 0 counts as 0, and what is above 1 as 1.
+    """
+    half = 0.5 / (levels - 1)
+    below = -softplus((mean - x - half) / scale)  # log chance of at most x, of at least x, and of neither being more
+    above = -softplus((x - half - mean) / scale)
+    between = jnp.log(-jnp.expm1(-2.0 * half / scale))
+    # s(a) - s(b) = s(a) s(-b) (1 - exp(b - a)), in which no large numbers cancel; at an end only one factor is left.
+    low, high = x < half, x > 1.0 - half
+    logs = jnp.where(high, 0.0, below) + jnp.where(low, 0.0, above) + jnp.where(low | high, 0.0, between)
+    return logs.sum(-1)

@@ -1,11 +1,13 @@
 """What is measured of generative models. Likelihoods in nats."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from jax import Array, lax, random
 from jax import numpy as jnp
 from jax.scipy.special import logsumexp
+
+from jaxrl.core import checks
 
 
 def importance_log_likelihood(
@@ -31,3 +33,18 @@ def importance_log_likelihood(
 
     total, _ = lax.scan(add, chunk_sum(jnp.int32(0)), jnp.arange(1, num_chunks))
     return total - math.log(num_samples)
+
+
+def importance_curve(log_weights: Array, counts: Sequence[int]) -> Array:
+    """The bounds [len(counts), ...] with K = each of `counts` importance weights, from the same weights [S, ...].
+
+    They are split into groups of K, whose bounds are averaged: with K = 1 the mean of all logarithms.
+
+    Raises:
+        ValueError: a count that does not divide their number.
+    """
+    size = len(log_weights)
+    for count in counts:
+        checks.divides(count, size, "a count", "the number of weights")
+    groups = [log_weights.reshape(size // count, count, *log_weights.shape[1:]) for count in counts]
+    return jnp.stack([(logsumexp(group, axis=1) - math.log(group.shape[1])).mean(0) for group in groups])

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from generative import data
-from generative.models import gan, sngan, vae, wgan_gp
+from generative.models import autoencoder, gan, sngan, vae, wgan_gp
 from jaxrl import envs, features
 from jaxrl.algorithms import a2c, dqn, dyna, ppo, pqn, reinforce, td_control, td_prediction, trpo
 from jaxrl.core import fit, networks
@@ -114,7 +114,9 @@ def vae_on_reals() -> Case:
         batch_size=6,
         eval_samples=2,
     )
-    return Case(vae.make(spec, config), vae.Hyperparams(learning_rate=Linear(0.01, 0.002)), source)
+    # A capacity between the rates that these updates see and twice those: half of it asks for less.
+    hparams = vae.Hyperparams(learning_rate=Linear(0.01, 0.002), capacity=1.4)
+    return Case(vae.make(spec, config), hparams, source)
 
 
 def vae_on_bits() -> Case:
@@ -124,7 +126,30 @@ def vae_on_bits() -> Case:
     config = vae.Config(
         latent_size=3, encoder=networks.MLP((13,)), decoder=networks.MLP((11,)), binarization="dynamic", batch_size=6
     )
-    return Case(vae.make(spec, config), vae.Hyperparams(learning_rate=0.01), source, unused=("scale",))
+    return Case(vae.make(spec, config), vae.Hyperparams(learning_rate=0.01), source, unused=("capacity", "scale"))
+
+
+def vae_on_labels() -> Case:
+    spec, source = labelled_images()
+    config = vae.Config(
+        latent_size=5,
+        encoder=networks.CNN((3,), padding="SAME", hidden=(13,)),
+        decoder=networks.TransposedCNN((11,), (6,), (2,), (1,)),
+        likelihood="logistic",
+        learned_scale=True,
+        conditional=True,
+        importance_samples=2,
+        batch_size=7,
+    )
+    return Case(vae.make(spec, config), vae.Hyperparams(learning_rate=0.01), source, unused=("beta", "capacity"))
+
+
+def autoencoder_on_images() -> Case:
+    spec, source = labelled_images()
+    config = autoencoder.Config(
+        latent_size=5, encoder=networks.MLP((13,), dropout=0.1), decoder=networks.MLP((11,)), batch_size=7
+    )
+    return Case(autoencoder.make(spec, config), autoencoder.Hyperparams(Linear(0.01, 0.002)), source)
 
 
 def labelled_images() -> Any:
@@ -223,6 +248,8 @@ LEARNERS: dict[str, Callable[[], Case]] = {
     "dyna-sweeps": lambda: dyna_on("tabular/Garnet", planner="sweeps", planning_steps=1),
     "vae-gaussian": vae_on_reals,
     "vae-bernoulli": vae_on_bits,
+    "vae-labels": vae_on_labels,
+    "autoencoder": autoencoder_on_images,
     "gan": lambda: gan_on(conditional=True, penalize=True),
     "wgan-gp": wgan_gp_on_images,
     "sngan": sngan_on_images,
@@ -242,5 +269,6 @@ QUICK = {
     "td-lambda",
     "dyna-q",
     "vae-bernoulli",
+    "autoencoder",
     "gan",
 }

@@ -2,6 +2,7 @@
 
 import math
 
+import jax
 import numpy as np
 import pytest
 from jax import numpy as jnp
@@ -62,3 +63,35 @@ def test_gaussian_is_scipys():
     mean, x = random.normal(random.key(0), (2, 3, 5))
     expected = stats.norm.logpdf(x, mean, 0.3).sum(-1)
     np.testing.assert_allclose(likelihoods.gaussian(mean, jnp.float32(0.3), x), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [math.exp(-7), 0.01, 0.3, math.exp(3)])
+def test_logistic_chances_sum_to_one(scale):
+    """Over all 256 values, also where the mean lies outside them; and every gradient is finite."""
+    x = jnp.arange(256) / 255
+    means = jnp.array([-1.0, 0.0, 0.3, 0.5, 1.0, 1.7])[:, None, None]
+
+    def log_prob(means, scale):
+        return likelihoods.discretized_logistic(means, scale, x[:, None], 256)
+
+    log_p = log_prob(means, jnp.float32(scale))
+    np.testing.assert_allclose(jnp.exp(log_p).sum(-1), 1, rtol=2e-4)
+    gradients = jax.grad(lambda *args: log_prob(*args).sum(), argnums=(0, 1))(means, jnp.float32(scale))
+    assert all(np.isfinite(gradient).all() for gradient in gradients)
+    if scale > 0.005:
+        edges = (np.arange(257) - 0.5) / 255
+        chances = np.diff(stats.logistic.cdf(np.r_[-np.inf, edges[1:-1], np.inf], 0.3, scale))
+        np.testing.assert_allclose(jnp.exp(log_p[2]), chances, rtol=1e-3, atol=1e-7)
+
+
+def test_importance_curve():
+    """From the same weights: the mean of their logarithms with 1, the logarithm of their mean with all."""
+    log_weights = 2 * random.normal(random.key(0), (60, 3)) - 500
+    curve = metrics.importance_curve(log_weights, (1, 4, 60))
+    np.testing.assert_allclose(curve[0], log_weights.mean(0), rtol=1e-6)
+    np.testing.assert_allclose(curve[2], np.log(np.exp(log_weights + 500).mean(0)) - 500, rtol=1e-6)
+    groups = np.exp(np.asarray(log_weights[:, 0]) + 500).reshape(15, 4).mean(1)
+    np.testing.assert_allclose(curve[1, 0], np.log(groups).mean() - 500, rtol=1e-6)
+    assert (np.diff(curve, axis=0) > 0).all()
+    with pytest.raises(ValueError, match="a count=7 does not divide the number of weights=60"):
+        metrics.importance_curve(log_weights, (7,))

@@ -10,7 +10,7 @@ from jax import random
 from scipy import stats
 from test_data import data_folder
 
-from generative import data
+from generative import coding, data
 from generative.models import vae
 from jaxrl.core import fit, loop, networks
 
@@ -122,10 +122,7 @@ def test_doubling_the_batch_changes_nothing(digits, monkeypatch):
     """Given equal noise, loss and gradient of a batch and of the batch twice over are the same."""
     spec, source = digits
     config = vae.Config(latent_size=4, encoder=SMALL, decoder=SMALL)
-    nets = vae.Networks(
-        networks.build(SMALL, spec.shape, 8),
-        networks.build(SMALL, (4,), 64),
-    )
+    nets = coding.build(spec, SMALL, SMALL, 8, 4)
     params = vae.Params(nets.encoder.init(random.key(0)), nets.decoder.init(random.key(1)), jnp.zeros(64), None)
     x = data.scale(source.train.x[:6], spec.levels)
     noise = random.normal(random.key(3), (6, 4))
@@ -136,7 +133,8 @@ def test_doubling_the_batch_changes_nothing(digits, monkeypatch):
 
     monkeypatch.setattr(vae.random, "normal", fixed)
     value = jax.value_and_grad(
-        lambda params, x: vae.loss(params, random.key(2), nets, config, x, vae.Hyperparams()), has_aux=True
+        lambda params, x: vae.loss(params, random.key(2), nets, spec, config, coding.Inputs(x), vae.Hyperparams()),
+        has_aux=True,
     )
     once, twice = value(params, x), value(params, jnp.concatenate([x, x]))
     leaves_close(twice, once, rtol=1e-4, atol=1e-5)
@@ -153,6 +151,115 @@ def test_beta_weighs_the_rate(digits):
     np.testing.assert_allclose(
         metrics["loss"], metrics["distortion"] + jnp.array([0.0, 1.0, 4.0]) * metrics["rate"], rtol=1e-6
     )
+
+
+def test_capacity_is_the_rate_asked_for(digits):
+    """A rate below it is pushed up, one above it down: the loss counts its distance from the capacity."""
+    spec, source = digits
+    model = vae.make(spec, vae.Config(latent_size=4, encoder=SMALL, decoder=SMALL, batch_size=32))
+    state = model.init(random.key(0), vae.Hyperparams(), source)
+    capacities = jnp.array([0.0, 1.0, 100.0])
+    hparams = vae.Hyperparams(beta=3.0)
+    update = jax.vmap(lambda capacity: model.update(random.key(1), state, hparams._replace(capacity=capacity), source))
+    metrics = jax.jit(lambda: update(capacities)[1])()
+    expected = metrics["distortion"] + 3 * abs(metrics["rate"] - capacities)
+    np.testing.assert_allclose(metrics["loss"], expected, rtol=1e-6)
+    assert metrics["rate"][0] < 100
+
+
+# Importance weights
+
+
+def weighted(importance_samples, digits):
+    """Networks, config, parameters and a batch on which the weights differ."""
+    spec, source = digits
+    config = vae.Config(latent_size=2, encoder=SMALL, decoder=SMALL, importance_samples=importance_samples)
+    nets = coding.build(spec, SMALL, SMALL, 4, 2)
+    params = vae.Params(nets.encoder.init(random.key(0)), nets.decoder.init(random.key(1)), jnp.zeros(64), None)
+    inputs = coding.Inputs(data.scale(source.train.x[:3], spec.levels))
+    return params, (nets, spec, config, inputs, vae.Hyperparams())
+
+
+def test_one_importance_sample_is_the_bound(digits):
+    params, args = weighted(1, digits)
+    keys = random.split(random.key(0), 20_000)
+    many = lambda loss: jax.jit(jax.vmap(lambda key: loss(params, key, *args)[0]))(keys)  # noqa: E731
+    ours, usual = many(vae.importance_weighted_loss), many(vae.loss)
+    assert ours.mean() == pytest.approx(float(usual.mean()), abs=5 * float(ours.std()) / 20_000**0.5)
+
+
+def test_gradient_of_the_importance_weighted_bound_is_the_weighted_one(digits):
+    """Each log weight's gradient counts as much as its weight among all, which is itself no part of the gradient."""
+    params, (nets, spec, config, inputs, hparams) = weighted(5, digits)
+    key = random.key(0)
+    args = nets, spec, config, inputs, hparams
+
+    def gradients():
+        ours = jax.grad(lambda params: vae.importance_weighted_loss(params, key, *args)[0])(params)
+        weights = lambda params: vae.log_weights(params, key, 5, *args)  # noqa: E731
+        share = jax.nn.softmax(weights(params), 0)
+        weighted = jax.grad(lambda params: -(share * weights(params)).sum(0).mean())(params)
+        equal = jax.grad(lambda params: -weights(params).mean())(params)
+        return ours, weighted, equal
+
+    ours, expected, equal = jax.jit(gradients)()
+    leaves_close(ours, expected, rtol=1e-3, atol=1e-4)
+    assert any((abs(a - b) > 1e-2).any() for a, b in zip(*map(jax.tree.leaves, (ours, equal)), strict=True))
+
+
+def test_gradient_through_the_noise():
+    """Of E[z^2] under N(mean, exp(log_var)): 2 mean and exp(log_var), which a z held constant would not give."""
+    spec, _ = data.from_arrays("zeros", np.zeros((1, 1), np.float32), np.zeros((1, 1), np.float32))
+    linear = networks.MLP(hidden=())
+    config = vae.Config(latent_size=1, encoder=linear, decoder=linear, likelihood="gaussian")
+    nets = coding.build(spec, linear, linear, 2, 1)
+    mean, log_var = 0.7, -0.4
+    decoder = {"Dense_0": {"kernel": jnp.ones((1, 1)), "bias": jnp.zeros(1)}}
+
+    def distortion(bias):  # z^2 / 2 and a constant
+        encoder = {"Dense_0": {"kernel": jnp.zeros((1, 2)), "bias": bias}}
+        params = vae.Params(encoder, decoder, jnp.zeros(1), None)
+        inputs = coding.Inputs(jnp.zeros((200_000, 1)))
+        return vae.bound(params, random.key(0), nets, spec, config, inputs, vae.Hyperparams(scale=1.0))[0].mean()
+
+    gradient = jax.jit(jax.grad(distortion))(jnp.array([mean, log_var]))
+    np.testing.assert_allclose(2 * gradient, [2 * mean, np.exp(log_var)], atol=0.01)
+
+
+# Labels
+
+
+def test_labels_reach_both_networks(digits):
+    """With the label, reconstruction and code change with it; the same latents decode to another image."""
+    spec, source = digits
+    cnn = networks.CNN((4,), (3,), (2,), "SAME", hidden=(16,)), networks.TransposedCNN((16,), (4, 4), (4, 4), (2, 2))
+    for encoder, decoder in ((SMALL, SMALL), cnn):
+        model = vae.make(spec, vae.Config(latent_size=3, encoder=encoder, decoder=decoder, conditional=True))
+
+        def ask(model=model):
+            state = model.init(random.key(0), vae.Hyperparams(), source)
+            x, key = source.test.x[:3], random.key(1)
+            codes = [model.encode(key, state, x, jnp.full(3, label)) for label in (2, 7)]
+            samples = [model.sample(key, state, 3, jnp.full(3, label)) for label in (2, 7)]
+            likelihood = model.log_likelihood(key, state, vae.Hyperparams(), x, 4, source.test.label[:3])
+            return codes, samples, model.sample(key, state, 12), likelihood
+
+        codes, samples, given_none, likelihood = jax.jit(ask)()
+        assert (abs(codes[0] - codes[1]).max(-1) > 1e-3).all()
+        assert (abs(samples[0] - samples[1]).max((1, 2, 3)) > 1e-3).all()
+        assert given_none.shape == (12, 8, 8, 1) and likelihood.shape == (3,)
+
+
+def test_convolutional_networks_lay_out_pixels_as_the_data_do(digits):
+    """A decoder that passes pixels on, behind an encoder that does, reconstructs them in place."""
+    spec, source = digits
+    copy = networks.Network(lambda key: jnp.zeros(1), lambda params, x: jnp.tile(x.reshape(*x.shape[:-3], 64), 2))
+    back = networks.Network(lambda key: jnp.zeros(1), lambda params, z: z.reshape(*z.shape[:-1], 8, 8, 1))
+    model = vae.make(spec, vae.Config(latent_size=64, likelihood="gaussian"), copy, back)
+    state = model.init(random.key(0), vae.Hyperparams(), source)
+    state = state._replace(fit=state.fit._replace(params=state.fit.params._replace(offset=jnp.zeros(64))))
+    x = source.test.x[:5]
+    np.testing.assert_allclose(model.reconstruct(random.key(0), state, x), x / 16.0, atol=1e-6)
 
 
 def test_evaluation_ignores_dropout_and_training_does_not(digits):
@@ -222,7 +329,7 @@ def test_lanes_and_shapes(digits):
     model = vae.make(spec, config)
     train = partial(loop.train, model, num_updates=4, eval_every=2)
     keys = random.split(random.key(0), 2)
-    hparams = vae.Hyperparams(jnp.array([1e-3, 1e-2]), jnp.array([1.0, 2.0]), jnp.array([0.1, 0.5]))
+    hparams = vae.Hyperparams(jnp.array([1e-3, 1e-2]), jnp.array([1.0, 2.0]), jnp.zeros(2), jnp.array([0.1, 0.5]))
     runs, metrics = jax.jit(jax.vmap(train, (0, 0, None)))(keys, hparams, source)
     run, single = jax.jit(train)(keys[1], jax.tree.map(lambda leaf: leaf[1], hparams), source)
     leaves_close(jax.tree.map(lambda leaf: leaf[1], metrics), single, rtol=1e-3, atol=1e-4)
@@ -264,6 +371,9 @@ def test_shapes_of_other_networks(digits):
         ({"batch_size": 0}, "batch_size=0"),
         ({"eval_samples": -1}, "eval_samples=-1"),
         ({"eval_split": "valid", "likelihood": "gaussian"}, "no valid examples"),
+        ({"importance_samples": -1}, "importance_samples=-1"),
+        ({"conditional": True, "likelihood": "gaussian"}, "mine has no labels"),
+        ({"likelihood": "logistic"}, "levels=None, binarization='none'"),
         ({}, r"from -2.0 to 1.0, but a Bernoulli"),
         ({"likelihood": "gaussian", "binarization": "dynamic"}, "need them in"),
     ],
