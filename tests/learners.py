@@ -136,7 +136,7 @@ def vae_on_labels() -> Case:
         latent_size=5,
         encoder=networks.CNN((3,), padding="SAME", hidden=(13,)),
         decoder=networks.TransposedCNN((11,), (6,), (2,), (1,)),
-        likelihood="logistic",
+        likelihood="gaussian",
         learned_scale=True,
         conditional=True,
         importance_samples=2,
