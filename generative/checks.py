@@ -120,7 +120,7 @@ def check_normalised(
     shape: tuple[int, ...],
     levels: int,
     tolerance: float = 1e-5,
-    batch_size: int = 512,
+    batch_size: int = 4096,
 ) -> Normalisation:
     """Sum the probabilities of all levels**D inputs.
 
@@ -131,9 +131,10 @@ def check_normalised(
         ValueError: too many inputs to enumerate.
     """
     size = math.prod(shape)
-    inputs = jnp.asarray(enumerate_inputs(shape, levels))
-    logs = lax.map(lambda x: log_prob(x[None])[0], inputs, batch_size=min(batch_size, len(inputs)))
-    logs = np.asarray(logs, np.float64).reshape(len(inputs), -1)
+    inputs = enumerate_inputs(shape, levels)
+    batches = [inputs[start : start + batch_size] for start in range(0, len(inputs), batch_size)]
+    logs = np.concatenate([np.asarray(log_prob(jnp.asarray(x)), np.float64) for x in batches])
+    logs = logs.reshape(len(inputs), -1)
     errors = None
     parts = []
     if logs.shape[1] > 1 or size == 1:
