@@ -1,12 +1,12 @@
-"""How to try other actions than the best known one: as the chance of each action, given its value.
+"""How to try other actions than the best known one: as the chance of each of A actions, or as noise on continuous ones.
 
 Axes: A actions; leading axes are batch.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import jax
-from jax import Array
+from jax import Array, random
 from jax import numpy as jnp
 
 Rule = Literal["epsilon_greedy", "softmax", "ucb"]
@@ -49,3 +49,13 @@ def chances(rule: Rule, values: Array, visits: Array, amount: Array | float) -> 
         case "ucb":
             return ucb(values, visits, amount)
     raise ValueError(f"Unknown exploration {rule!r}: use epsilon_greedy, softmax or ucb.")
+
+
+def ornstein_uhlenbeck(key: Array, noise: Array, reversion: Any, scale: Any) -> Array:
+    """Noise [...] one step after `noise` [...]: correlated over time, of standard deviation `scale` in the long run.
+
+    With `reversion` 1 each step is Gaussian noise of its own; the smaller it is, the longer noise lasts. The process
+    of Lillicrap et al. 2016, arXiv:1509.02971, section 7, theta 0.15 and sigma 0.2, is reversion 0.15 and scale 0.38.
+    """
+    kept = 1 - reversion
+    return kept * noise + scale * jnp.sqrt(1 - kept**2) * random.normal(key, noise.shape)

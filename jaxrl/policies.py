@@ -16,7 +16,40 @@ from jax import numpy as jnp
 from jaxrl.core import networks
 from jaxrl.envs import Box, Discrete, Spec
 
+LOG_STD_RANGE = (-5.0, 2.0)  # of standard deviations that depend on the observation
+
 HeadName = Literal["gaussian", "squashed_gaussian"]
+
+
+class Bounds(NamedTuple):
+    """Of a continuous action space. Static: arrays of numpy, each of the shape of an action."""
+
+    low: np.ndarray
+    high: np.ndarray
+    center: np.ndarray
+    half_width: np.ndarray
+
+
+def bounds(spec: Spec) -> Bounds:
+    """Those of the actions of an environment.
+
+    Raises:
+        ValueError: discrete actions, or bounds that are not finite.
+    """
+    if isinstance(spec.action, Discrete):
+        raise ValueError(
+            f"{spec.name} has {spec.action.num} discrete actions where continuous ones are needed: use an algorithm "
+            "for discrete actions, such as dqn, or an environment with continuous ones."
+        )
+    low, high = (
+        np.array(bound, np.float32).reshape(spec.action.shape) for bound in (spec.action.low, spec.action.high)
+    )
+    if not (np.isfinite(low) & np.isfinite(high)).all():
+        raise ValueError(
+            f"{spec.name} has actions from low={spec.action.low} to high={spec.action.high}, where finite bounds are "
+            "needed: use an environment that has them, or ppo with distribution='gaussian'."
+        )
+    return Bounds(low, high, (low + high) / 2, (high - low) / 2)
 
 
 class Head(NamedTuple):
@@ -112,6 +145,43 @@ def encoder(spec: Spec) -> tuple[Callable[[Array], Array], tuple[int, ...]]:
     if spec.num_obs is None:
         return lambda obs: obs, spec.obs_shape
     return lambda obs: jax.nn.one_hot(obs, spec.num_obs), (spec.num_obs,)
+
+
+def deterministic(spec: Spec, description: networks.MLP | networks.CNN) -> networks.Network:
+    """Network with `apply(params, obs [..., *obs_shape]) -> action [..., *action_shape]`: tanh moved to the bounds.
+
+    Its last layer starts near zero, so that the first actions are near the middle.
+
+    Raises:
+        ValueError: discrete or unbounded actions, or a description that does not suit the observations.
+    """
+    encode, obs_shape = encoder(spec)
+    box = bounds(spec)
+    inner = networks.build(description, obs_shape, box.low.size, 0.01)
+
+    def apply(params: Any, obs: Array) -> Array:
+        unit = jnp.tanh(inner.apply(params, encode(obs)))
+        return box.center + box.half_width * unit.reshape(*unit.shape[:-1], *box.low.shape)
+
+    return networks.Network(inner.init, apply)
+
+
+def gaussian(spec: Spec, description: networks.MLP | networks.CNN) -> networks.Network:
+    """Network with `apply(params, obs [..., *obs_shape]) -> (mean, log standard deviation), [..., D] each`.
+
+    What `Head.distribution` takes, with a standard deviation that depends on the observation.
+
+    Raises:
+        ValueError: discrete or unbounded actions, or a description that does not suit the observations.
+    """
+    encode, obs_shape = encoder(spec)
+    inner = networks.build(description, obs_shape, 2 * bounds(spec).low.size, 0.01)
+
+    def apply(params: Any, obs: Array) -> tuple[Array, Array]:
+        mean, log_std = jnp.split(inner.apply(params, encode(obs)), 2, axis=-1)
+        return mean, jnp.clip(log_std, *LOG_STD_RANGE)
+
+    return networks.Network(inner.init, apply)
 
 
 def actor_critic(

@@ -11,12 +11,14 @@ Axes: M slots, N environments, B samples.
 
 from typing import Any, NamedTuple
 
+import jax
 from jax import Array, lax, random
 from jax import numpy as jnp
 
-from jaxrl import sum_tree
-from jaxrl.envs import Discrete, Spec
-from jaxrl.rollout import Transition
+from jaxrl import rollout, sum_tree
+from jaxrl.core import checks
+from jaxrl.envs import Discrete, Env, Spec
+from jaxrl.rollout import Cursor, Policy, Transition
 
 EMPTY, GOES_ON, TERMINATED = 0, 1, 2  # kinds of slots: no transition, one that something follows, one that ended a task
 NUM_TRIES = 4  # slots drawn for each uniform sample, of which the first with a transition counts
@@ -50,6 +52,32 @@ class Batch(NamedTuple):
     next_obs: Array  # true successor of the window's last step
     weight: Array  # of the sample in the loss
     slot: Array  # [B] int32 of the first transition, for `prioritize`
+
+
+def check(*, num_envs: int, capacity: int, warmup: int, batch_size: int, n_step: int = 1) -> None:
+    """Refuse sizes that do not fit: `warmup` is the number of environment steps before the first batch is drawn.
+
+    Raises:
+        ValueError: with the values and the nearest ones that fit.
+    """
+    checks.at_least_one(num_envs=num_envs, capacity=capacity, warmup=warmup, batch_size=batch_size, n_step=n_step)
+    if warmup % num_envs:
+        raise ValueError(
+            f"warmup={warmup} is no whole number of steps in each of num_envs={num_envs}: "
+            f"use warmup={-(-warmup // num_envs) * num_envs}."
+        )
+    if batch_size > warmup:
+        raise ValueError(
+            f"batch_size={batch_size} asks for more transitions than warmup={warmup} collects: "
+            f"use warmup={-(-batch_size // num_envs) * num_envs} or more."
+        )
+    if capacity < warmup:
+        raise ValueError(f"capacity={capacity} cannot hold the warmup={warmup}: use capacity={warmup} or more.")
+    if warmup < n_step * num_envs:
+        raise ValueError(
+            f"warmup={warmup} ends before the first n_step={n_step} steps of each of num_envs={num_envs}: "
+            f"use warmup={n_step * num_envs} or more."
+        )
 
 
 def init(spec: Spec, obs: Array, capacity: int, *, prioritized: bool = False) -> Buffer:
@@ -106,6 +134,15 @@ def add(buffer: Buffer, transition: Transition, obs: Array) -> Buffer:
     )
 
 
+def collect(
+    env: Env, policy: Policy, cursor: Cursor, buffer: Buffer, env_params: Any, key: Array
+) -> tuple[Cursor, Buffer, Transition]:
+    """One step of every environment, remembered. Returns cursor and buffer after it, and the step, leaves [N, ...]."""
+    cursor, path = rollout.collect(env, policy, cursor, env_params, key, 1)
+    transition = jax.tree.map(lambda leaf: leaf[0], path)
+    return cursor, add(buffer, transition, cursor.obs), transition
+
+
 def draw_uniform(key: Array, buffer: Buffer, num_draws: int) -> Array:
     """Slots [B] of transitions, each transition as likely as any other.
 
@@ -113,8 +150,10 @@ def draw_uniform(key: Array, buffer: Buffer, num_draws: int) -> Array:
     of them does, its window has weight 0: rare, unless a time limit of a few steps leaves many slots without.
     """
     num_written = jnp.minimum(buffer.position.max(), len(buffer.kind)).astype(jnp.uint32)
+    # In a loop, because XLA would fuse random numbers with the reads they are for, and draw them one by one.
+    bits = lax.map(lambda key: random.bits(key, (num_draws,)), random.split(key, NUM_TRIES))
     # The remainder of a 32-bit word is uniform to within M / 2**32.
-    tries = (random.bits(key, (NUM_TRIES, num_draws)) % jnp.maximum(num_written, 1)).astype(jnp.int32)
+    tries = (bits % jnp.maximum(num_written, 1)).astype(jnp.int32)
     filled = _get(buffer.kind, tries) != EMPTY
     slot = tries[-1]
     for i in reversed(range(NUM_TRIES - 1)):
@@ -144,6 +183,13 @@ def sample(
     return batch._replace(weight=batch.weight * (priority.min() / priority) ** importance_exponent)
 
 
+def batches(key: Array, buffer: Buffer, batch_size: int, count: int, *, discount: Any, n_step: int = 1) -> Batch:
+    """`count` uniform batches, leaves [count, B, ...]: drawn at once from a buffer that does not change in between."""
+    slot = draw_uniform(key, buffer, count * batch_size)
+    batch = windows(buffer, slot, discount, n_step)
+    return jax.tree.map(lambda leaf: leaf.reshape(count, batch_size, *leaf.shape[1:]), batch)
+
+
 def windows(buffer: Buffer, slot: Array, discount: Any, n_step: int = 1) -> Batch:
     """The windows of up to `n_step` steps that begin in `slot` [B]; weight 0 where no transition does.
 
@@ -163,12 +209,13 @@ def windows(buffer: Buffer, slot: Array, discount: Any, n_step: int = 1) -> Batc
         place = jnp.where(running, (place + num_envs) % num_slots, place)
         ended = ended | (running & (kind == TERMINATED))
         running = running & (kind == GOES_ON)
+    obs, next_obs = jnp.split(_get(buffer.obs, jnp.concatenate([slot, place])), 2)
     return Batch(
-        obs=_get(buffer.obs, slot),
+        obs=obs,
         action=_get(buffer.action, slot),
         reward=reward,
         discount=jnp.where(ended, 0.0, power),
-        next_obs=_get(buffer.obs, place),
+        next_obs=next_obs,
         weight=(_get(buffer.kind, slot) != EMPTY).astype(jnp.float32),
         slot=slot,
     )
@@ -189,4 +236,8 @@ def _get(array: Array, index: Array) -> Array:
 
 
 def _put(array: Array, index: Array, value: Array) -> Array:
+    if len(index) == 1:
+        # XLA fuses a single write with the reads that follow, which then need the array as it was too: a copy of it at
+        # every step. Two writes, here of the same, stay apart.
+        index, value = jnp.concatenate([index, index]), jnp.concatenate([value, value])
     return array.at[index].set(value, mode="promise_in_bounds")

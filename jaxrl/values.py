@@ -1,7 +1,10 @@
-"""Action values: the network that gives them and the ways to act on them. What the learners of values share.
+"""Action values: the networks that give them and the ways to act on them. What the learners of values share.
 
-Axes: A actions; leading axes are batch.
+Axes: A actions, C critics; leading axes are batch.
 """
+
+import math
+from typing import Any
 
 import jax
 from jax import Array, random
@@ -35,6 +38,46 @@ def network(spec: Spec, description: networks.MLP | networks.CNN) -> networks.Ne
     encode, obs_shape = policies.encoder(spec)
     inner = networks.build(description, obs_shape, num_actions(spec), 1.0)
     return networks.Network(inner.init, lambda params, obs: inner.apply(params, encode(obs)))
+
+
+def critic(spec: Spec, description: networks.MLP) -> networks.Network:
+    """Network with `apply(params, obs [..., *obs_shape], action [..., *action_shape]) -> values [...]`.
+
+    It reads actions in half widths of their bounds, from -1 to 1.
+
+    Raises:
+        ValueError: discrete or unbounded actions.
+    """
+    encode, obs_shape = policies.encoder(spec)
+    bounds = policies.bounds(spec)
+    obs_size, action_size = math.prod(obs_shape), bounds.low.size
+    inner = networks.build(description, (obs_size + action_size,), 1, 1.0)
+
+    def apply(params: Any, obs: Array, action: Array) -> Array:
+        batch = action.shape[: action.ndim - bounds.low.ndim]
+        unit = (action - bounds.center) / bounds.half_width
+        inputs = jnp.concatenate([encode(obs).reshape(*batch, obs_size), unit.reshape(*batch, action_size)], axis=-1)
+        return inner.apply(params, inputs)[..., 0]
+
+    return networks.Network(inner.init, apply)
+
+
+def ensemble(network: networks.Network, size: int) -> networks.Network:
+    """`size` networks alike but for their first parameters, as one: outputs [C, ...]."""
+
+    def init(key: Array) -> Any:
+        return jax.vmap(network.init)(random.split(key, size))
+
+    def apply(params: Any, *inputs: Array) -> Array:
+        return jax.vmap(lambda params: network.apply(params, *inputs))(params)
+
+    return networks.Network(init, apply)
+
+
+def follow(target_params: Any, params: Any, rate: Any) -> Any:
+    """`target_params` moved by `rate` [] of the way to `params`: exactly there at 1, unmoved at 0."""
+    # Not a select, which vmap would make of a branch, but as exact.
+    return jax.tree.map(lambda target, online: rate * online + (1 - rate) * target, target_params, params)
 
 
 def chosen(values: Array, action: Array) -> Array:

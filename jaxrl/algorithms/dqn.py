@@ -209,12 +209,6 @@ def loss(
     return total, {"loss": total, "value": head.mean(outputs).mean(), "error": error}
 
 
-def follow(target_params: Any, params: Any, rate: Array) -> Any:
-    """`target_params` moved by `rate` [] of the way to `params`: exactly there at 1, unmoved at 0."""
-    # Not a select, which vmap would make of a branch, but as exact.
-    return jax.tree.map(lambda target, online: rate * online + (1 - rate) * target, target_params, params)
-
-
 def default_network(spec: Spec) -> networks.MLP | networks.CNN:
     """A small CNN for grids [H, W, C], that of Mnih et al. 2015 for pixels, an MLP for the rest."""
     if len(spec.obs_shape) != 3:
@@ -226,36 +220,19 @@ def default_network(spec: Spec) -> networks.MLP | networks.CNN:
 def check(spec: Spec, config: Config) -> None:
     """Refuse what cannot work."""
     checks.at_least_one(
-        num_envs=config.num_envs,
         num_steps=config.num_steps,
         train_every=config.train_every,
         num_gradient_steps=config.num_gradient_steps,
-        batch_size=config.batch_size,
-        capacity=config.capacity,
-        warmup=config.warmup,
-        n_step=config.n_step,
         eval_episodes=config.eval_episodes,
     )
     checks.divides(config.train_every, config.num_steps, "train_every", "num_steps")
-    if config.warmup % config.num_envs:
-        raise ValueError(
-            f"warmup={config.warmup} is no whole number of steps in each of num_envs={config.num_envs}: "
-            f"use warmup={-(-config.warmup // config.num_envs) * config.num_envs}."
-        )
-    if config.batch_size > config.warmup:
-        raise ValueError(
-            f"batch_size={config.batch_size} asks for more transitions than warmup={config.warmup} collects: "
-            f"use warmup={-(-config.batch_size // config.num_envs) * config.num_envs} or more."
-        )
-    if config.capacity < config.warmup:
-        raise ValueError(
-            f"capacity={config.capacity} cannot hold the warmup={config.warmup}: use capacity={config.warmup} or more."
-        )
-    if config.warmup < config.n_step * config.num_envs:
-        raise ValueError(
-            f"warmup={config.warmup} ends before the first n_step={config.n_step} steps of each of "
-            f"num_envs={config.num_envs}: use warmup={config.n_step * config.num_envs} or more."
-        )
+    replay.check(
+        num_envs=config.num_envs,
+        capacity=config.capacity,
+        warmup=config.warmup,
+        batch_size=config.batch_size,
+        n_step=config.n_step,
+    )
     if not 0 <= config.priority_exponent <= 1:
         raise ValueError(f"priority_exponent={config.priority_exponent} must be between 0 (all alike) and 1.")
     if config.distribution != "none" and config.num_atoms < 2:
@@ -296,9 +273,8 @@ def make(env: Env, config: Config, network: networks.Network | None = None) -> r
 
     def remember(env_params, policy, state, key):
         """One step of `policy` in every environment."""
-        cursor, path = rollout.collect(env, policy, state.cursor, env_params, key, 1)
-        transition = jax.tree.map(lambda leaf: leaf[0], path)
-        return state._replace(cursor=cursor, buffer=replay.add(state.buffer, transition, cursor.obs)), None
+        cursor, buffer, _ = replay.collect(env, policy, state.cursor, state.buffer, env_params, key)
+        return state._replace(cursor=cursor, buffer=buffer), None
 
     def init(key, hparams, env_params):
         network_key, env_key, warmup_key = random.split(key, 3)
@@ -346,7 +322,7 @@ def make(env: Env, config: Config, network: networks.Network | None = None) -> r
         rate = jnp.where(gradient_steps % hparams.target_every == 0, hparams.target_rate, 0.0)
         return state._replace(
             fit=fitted,
-            target_params=follow(state.target_params, fitted.params, rate),
+            target_params=values.follow(state.target_params, fitted.params, rate),
             buffer=buffer,
             gradient_steps=gradient_steps,
         ), metrics
