@@ -121,7 +121,7 @@ def open_sweep(path: str | Path) -> tuple[Path, dict[str, Any], Study]:
     """
     found, config, _ = folder.open_run(path)
     if "study" not in config:
-        raise ValueError(f"{path} holds a single run, not a sweep.")
+        raise ValueError(f"{path} holds a single run, no sweep.")
     return found, config, decode(config["study"])
 
 
@@ -169,9 +169,10 @@ def _run(job: Job, compile_seconds: float) -> Result:
                         return Result(job.path, None, interrupt.number)
                 before = [*todo, *before]
                 parts += _gathered(todo)
-                order = results.ranking(dataset(plan, parts, rungs))
-                for point in order[: plan.study.spend.kept(int((rungs == stage).sum()))]:
-                    rungs[plan.place(point)] += 1
+                if stage + 1 < len(plan.stops(0)):
+                    order = results.ranking(dataset(plan, parts, rungs))
+                    for point in order[: plan.study.spend.kept(int((rungs == stage).sum()))]:
+                        rungs[plan.place(point)] += 1
     finally:
         bar.close()
     if jax.process_index() > 0:

@@ -117,16 +117,15 @@ def _traced(name: str, value: Any, base: Any, *, fixed: bool = False) -> Any:
     if array.dtype.kind not in "biuf":
         raise ValueError(f"{name}={value!r} cannot be traced: give numbers, or arrays of them.")
     if base is None:
-        return value
+        return array if array.shape else array.item()
     now = np.asarray(base)
     if array.shape != now.shape:
         raise ValueError(f"{name}={value!r} has shape {array.shape}, where the present value has {now.shape}.")
     if fixed and array.dtype.kind == "f" and now.dtype.kind != "f":
         raise ValueError(f"{name}={value!r} must be a whole number, as the present value {base} is.")
-    if now.dtype.kind == "f" or fixed:
-        array = array.astype(now.dtype)
-        return array if array.shape else array.item()
-    return value
+    if array.shape:
+        return array.astype(now.dtype) if fixed else array
+    return float(array) if now.dtype.kind == "f" else array.item()
 
 
 def _static(name: str, value: Any, base: Any) -> Any:

@@ -152,8 +152,9 @@ class Group:
         tree = jax.tree.map(loop.strong, getattr(self.sweep, part))
         for place, field in self._swept(part):
             values = [self.sweep.points[lane // self.sweep.num_seeds][place] for lane in lanes]
+            dtype = fields.at(tree, field.path).dtype if part == "source" else None
             stacked = jax.tree.map(lambda *leaves: loop.strong(np.stack(leaves)), *values)
-            tree = fields.replaced(tree, field.path, stacked)
+            tree = fields.replaced(tree, field.path, stacked.astype(dtype) if dtype else stacked)
         return tree
 
     def _axes_of(self, part: str) -> Any:
