@@ -133,6 +133,23 @@ def memory(length: int = 3) -> tuple[Env, Params]:
     return _make("memory", 2, 100 * length, reset, transition)
 
 
+def allowance() -> tuple[Env, Params]:
+    """Never ends, cut after 3 steps. The first observation is a cue, -1 or 1 at random, later ones 0; a step pays it.
+
+    With memory the value is cue / (1 - g) throughout. A learner that takes the cut for an end finds at most
+    1 + g + g**2 times the cue, and so does one that values what follows it with another memory than its own.
+    """
+
+    def reset(key: Array, params: Params) -> tuple[Array, Array]:
+        cue = random.rademacher(key, (), jnp.float32)
+        return cue[None], cue
+
+    def transition(key: Array, cue: Array, action: Array, params: Params) -> tuple[Array, Array, Array, Array]:
+        return jnp.zeros(1), cue, cue, jnp.bool_(False)
+
+    return _make("allowance", 1, 3, reset, transition)
+
+
 def aim() -> tuple[Env, ContinuousParams]:
     """One step, two actions bounded by [-1, 3] and [0, 0.5]. Reward: minus the squared distance to the target.
 
