@@ -35,6 +35,7 @@ HELP = """usage: python -m experiments COMMAND ...
   evaluate RUN [OPTIONS]      evaluate the last state of a run or a sweep, more closely than in training
   extract SWEEP [OPTIONS]     take one lane of a sweep out, as a run of its own
   plot RUN [RUN ...]          draw learning curves, returns expected and obtained, what a model makes, a table
+  variance                    measure and draw what baselines do to the variance of REINFORCE's gradient
   list                        learners, environments, data sets and presets
   preflight ALGORITHM [OPTIONS]  compile for a TPU that is not there, and see whether it fits
   results [PRESET ...]        train presets over their seeds, and write the table of their scores
@@ -83,6 +84,17 @@ class Plot:
 
 
 @dataclass(frozen=True)
+class Variance:
+    """Options of `variance`."""
+
+    preset: str = "reinforce-cartpole"  # what to train: once with each baseline
+    seeds: int = 8  # trained together
+    evaluations: int = 25  # along the training, evenly spaced: about as many
+    episodes: int = 64  # for each of them, of which each gives one estimate of the gradient
+    out: str = "variance.png"  # picture to write
+
+
+@dataclass(frozen=True)
 class Results:
     """Options of `results`."""
 
@@ -110,6 +122,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "evaluate": evaluate,
         "plot": plot,
         "list": show,
+        "variance": variance,
         "results": results,
         "preflight": preflight,
         "bench": bench,
@@ -255,6 +268,24 @@ def plot(words: list[str]) -> int:
         restored = evaluation.restore(found[0])
         for picture in plots.examples(restored) + plots.grid_world(restored):
             print(picture)
+    return 0
+
+
+def variance(words: list[str]) -> int:
+    """Write a picture, and print where it is and the variances in figures."""
+    from experiments import plots  # slow to import: matplotlib
+    from experiments import variance as measuring  # imports algorithms
+
+    summary = "What baselines do to the variance of REINFORCE's gradient."
+    asked = options.parse(words, Variance(), "python -m experiments variance", summary)
+    base = presets.get(asked.preset)
+    if base.algorithm != "reinforce":
+        raise ValueError(f"Preset {asked.preset} is for {base.algorithm}: give one for reinforce.")
+    base = dataclasses.replace(base, seeds=asked.seeds, evaluations=asked.evaluations)
+    measured = measuring.measure(base, asked.episodes)
+    plots.variances(measured, Path(asked.out))
+    print(measuring.table(measured))
+    print(asked.out)
     return 0
 
 

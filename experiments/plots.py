@@ -12,6 +12,7 @@ from matplotlib.ticker import EngFormatter
 from experiments import folder, registry, sources, summary
 from experiments.evaluation import Restored
 from experiments.experiment import Experiment
+from experiments.variance import Measured
 from jaxrl import envs_tabular
 from jaxrl.core import stats
 
@@ -89,6 +90,34 @@ def predictions(path: Path) -> list[Path]:
     axes.legend(frameon=False, loc="best", fontsize=9)
     figure.savefig(path / "values.png")
     return [path / "values.png"]
+
+
+def variances(measured: Measured, target: Path) -> None:
+    """Variance of REINFORCE's gradient with each baseline, and beside it what each of them learns."""
+    experiment = measured.experiment
+    figure = Figure(figsize=(9.6, 4.0), dpi=150, layout="constrained")
+    noise, score = figure.subplots(1, 2)
+    for name, color in zip(measured.variances, COLORS, strict=False):
+        found, scores = measured.variances[name], stats.worst_for_nan(measured.returns[name])
+        noise.plot(measured.steps, np.median(found, -1), color=color, linewidth=2, label=f"baseline: {name}")
+        score.plot(measured.steps, _finite(stats.interquartile_mean(scores)), color=color, linewidth=2)
+        if experiment.seeds > 1:
+            noise.fill_between(measured.steps, *np.quantile(found, (0.25, 0.75), -1), color=color, alpha=0.25, lw=0)
+            interval = map(_finite, stats.bootstrap_interval(scores))
+            score.fill_between(measured.steps, *interval, color=color, alpha=0.25, linewidth=0)
+    noise.set_yscale("log")
+    noise.set_ylabel("variance of one episode's gradient", color=GREY)
+    score.set_ylabel("return per episode", color=GREY)
+    noise.set_title("At the policies learned with a value: median, quartiles", color=GREY, fontsize=10)
+    score.set_title("Trained with each: interquartile mean, 95 % interval", color=GREY, fontsize=10)
+    for axes in (noise, score):
+        axes.set_xlabel(f"{experiment.source.unit} per seed", color=GREY)
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axes.grid(color="#dddddd", linewidth=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
+    noise.legend(frameon=False, fontsize=9)
+    figure.suptitle(f"{experiment}, seeds: {experiment.seeds}", color=GREY)
+    figure.savefig(target)
 
 
 def _finite(values: np.ndarray) -> np.ndarray:
