@@ -5,6 +5,7 @@ from typing import Any
 
 from experiments import registry, sources
 from experiments.experiment import Experiment
+from generative.image_networks import DCGAN, Patch, ResNet, UNet
 from jaxrl.core import checks
 from jaxrl.core.networks import CNN, MLP
 from jaxrl.core.schedule import Linear
@@ -64,6 +65,14 @@ MINATAR_PQN: dict[str, Any] = {
     "config": {"num_envs": 64, "num_epochs": 1, "network": CNN(layer_norm=True)},
     "hparams": {"learning_rate": Linear(1e-3)},
     "seeds": 1,
+}
+
+# A GAN on mixtures of narrow modes: with a penalty that fades, no mode is lost and each is sharp at the end.
+TOY_GAN: dict[str, Any] = {
+    "generator": MLP((128, 128, 128), "relu"),
+    "discriminator": MLP((128, 128, 128), "leaky_relu"),
+    "penalize": True,
+    "batch_size": 64,
 }
 
 PRESETS = {
@@ -366,6 +375,102 @@ PRESETS = {
         50 * 50_000,
         hparams={"learning_rate": Linear(1e-3)},
         evaluations=25,
+    ),
+    "gan-ring": Preset(
+        "gan",
+        data("ring"),
+        20_000 * 64,
+        config={"latent_size": 4, **TOY_GAN},
+        hparams={
+            "learning_rate": Linear(3e-3, 1.5e-4),
+            "discriminator_learning_rate": Linear(2e-3, 1e-4),
+            "gradient_penalty": Linear(0.01, 0.0005),
+            "average_decay": 0.998,
+        },
+        evaluations=20,
+    ),
+    "gan-grid": Preset(
+        "gan",
+        data("grid"),
+        20_000 * 64,
+        config={"latent_size": 2, **TOY_GAN},
+        hparams={
+            "learning_rate": Linear(2e-3, 6e-5),
+            "discriminator_learning_rate": 3e-3,
+            "gradient_penalty": Linear(0.01, 0.0002),
+            "average_decay": 0.998,
+        },
+        evaluations=20,
+    ),
+    "gan-digits": Preset(
+        "gan",
+        data("digits"),
+        6000 * 64,
+        config={"latent_size": 16, "conditional": True, "penalize": True, "batch_size": 64},
+        hparams={
+            "learning_rate": Linear(1e-3, 5e-5),
+            "discriminator_learning_rate": Linear(1e-3, 5e-5),
+            "average_decay": 0.998,
+        },
+        evaluations=20,
+    ),
+    "dcgan-mnist": Preset(
+        "gan",
+        data("mnist"),
+        30 * 60_000,
+        config={"generator": DCGAN(), "discriminator": DCGAN(), "conditional": True, "batch_size": 128},
+        evaluations=30,
+    ),
+    # The 1000 modes: packing against collapse, as Lin et al. 2018 do (their table 3).
+    "pacgan-stacked-mnist": Preset(
+        "gan",
+        data("stacked_mnist"),
+        50 * 50_000,
+        config={
+            "latent_size": 100,
+            "generator": DCGAN((64, 128)),
+            "discriminator": DCGAN((64, 128)),
+            "packing": 2,
+            "batch_size": 64,
+            "classifier_updates": 3000,
+            "eval_samples": 26_000,
+        },
+        evaluations=25,
+    ),
+    "wgan-gp-mnist": Preset(
+        "wgan_gp",
+        data("mnist"),
+        60 * 50_000,
+        config={"generator": DCGAN(), "critic": DCGAN(norm="none")},
+        evaluations=30,
+    ),
+    "sngan-mnist": Preset(
+        "sngan",
+        data("mnist"),
+        30 * 50_000,
+        config={"generator": DCGAN(), "discriminator": DCGAN(norm="none")},
+        evaluations=30,
+    ),
+    "pix2pix-sprites": Preset(
+        "pix2pix",
+        data("sprites_filled"),
+        1500 * 16,
+        config={"generator": UNet((16, 32, 32)), "discriminator": Patch((16, 32))},
+        hparams={"learning_rate": Linear(1e-3, 5e-5)},
+        evaluations=20,
+    ),
+    "cyclegan-digits": Preset(
+        "cyclegan",
+        data("digits_inverted"),
+        3000 * 16,
+        config={"generator": ResNet((16,), 0, "none"), "discriminator": Patch((16,), "none")},
+        hparams={
+            "learning_rate": Linear(2e-3, 1e-4),
+            "discriminator_learning_rate": Linear(5e-4, 5e-5),
+            "cycle_weight": 2.0,
+            "identity_weight": 0.0,
+        },
+        evaluations=20,
     ),
 }
 

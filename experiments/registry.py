@@ -56,6 +56,10 @@ LEARNERS = {
     "ppo_recurrent": agent("ppo_recurrent"),
     "pqn": agent("pqn"),
     "dqn": agent("dqn"),
+    "ddpg": agent("ddpg"),
+    "td3": agent("td3"),
+    "sac": agent("sac"),
+    "sac_discrete": agent("sac_discrete"),
     "td_control": agent("td_control"),
     "td_prediction": Learner(
         "jaxrl.algorithms.td_prediction", sources.Environment, "eval/error", higher_is_better=False
@@ -72,6 +76,8 @@ LEARNERS = {
     "gan": adversarial("gan"),
     "wgan_gp": adversarial("wgan_gp"),
     "sngan": adversarial("sngan"),
+    "pix2pix": adversarial("pix2pix", "eval/l1"),
+    "cyclegan": adversarial("cyclegan", "eval/l1"),
 }
 
 

@@ -18,6 +18,7 @@ class Model(NamedTuple):
     log_likelihood: Callable[..., Any] | None = None  # (key, state, hparams, x, num_samples) -> [N] nats
     encode: Callable[..., Any] | None = None  # (key, state, x) -> codes [N, Z]
     decode: Callable[..., Any] | None = None  # (state, codes [N, Z]) -> [N, *shape]
+    translate: Callable[..., Any] | None = None  # (key, state, x [N, *image]) -> [N, *image] in [0, 1], for pairs
     # Of autoregressive models; those that read a class also take `label`.
     complete: Callable[..., Any] | None = None  # (key, state, x, given [*shape] bool) -> `x` with the rest drawn
     log_prob: Callable[..., Any] | None = None  # (params, x) -> [N] nats, exact

@@ -9,10 +9,25 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from generative import data
-from generative.models import autoencoder, gan, sngan, vae, wgan_gp
+from generative import data, image_networks
+from generative.models import autoencoder, cyclegan, gan, pix2pix, sngan, vae, wgan_gp
 from jaxrl import envs, features
-from jaxrl.algorithms import a2c, dqn, dyna, ppo, pqn, reinforce, td_control, td_prediction, trpo
+from jaxrl.algorithms import (
+    a2c,
+    ddpg,
+    dqn,
+    dyna,
+    ppo,
+    ppo_recurrent,
+    pqn,
+    reinforce,
+    sac,
+    sac_discrete,
+    td3,
+    td_control,
+    td_prediction,
+    trpo,
+)
 from jaxrl.core import fit, networks
 from jaxrl.core.schedule import Linear
 
@@ -57,6 +72,15 @@ def trpo_on(environment: str, **options: Any) -> Case:
     return Case(trpo.make(env, config), hparams, env_params)
 
 
+def ppo_recurrent_on(environment: str, cell: Any, **options: Any) -> Case:
+    env, env_params = envs.make(environment)
+    sizes = {"num_envs": 4, "num_steps": 6, "num_epochs": 2, "num_minibatches": 2, "eval_episodes": 2}
+    network = networks.Recurrent(cell, 7, networks.MLP((13,)))
+    config = ppo_recurrent.Config(**sizes, network=network, **options)
+    hparams = ppo_recurrent.Hyperparams(learning_rate=Linear(0.01, 0.002), clip=0.05)
+    return Case(ppo_recurrent.make(env, config), hparams, env_params)
+
+
 def pqn_on(environment: str, **options: Any) -> Case:
     env, env_params = envs.make(environment)
     sizes = {"num_envs": 4, "num_steps": 6, "num_epochs": 2, "num_minibatches": 2, "eval_episodes": 2}
@@ -79,6 +103,47 @@ def dqn_on(environment: str, unused: tuple[str, ...] = (), **options: Any) -> Ca
         max_grad_norm=0.05,
     )
     return Case(dqn.make(env, config), hparams, env_params, unused)
+
+
+OFF_POLICY: dict[str, Any] = {
+    "num_envs": 4,
+    "num_steps": 6,
+    "train_every": 2,
+    "num_gradient_steps": 2,
+    "warmup": 32,
+    "capacity": 36,
+    "batch_size": 10,
+    "network": networks.MLP((13, 11), "relu"),
+    "eval_episodes": 2,
+}
+
+
+def ddpg_on(environment: str, **options: Any) -> Case:
+    env, env_params = envs.make(environment)
+    config = ddpg.Config(**{**OFF_POLICY, **options})
+    hparams = ddpg.Hyperparams(Linear(0.01, 0.002), 0.005, target_rate=0.1, noise=Linear(0.3, 0.1), noise_reversion=0.4)
+    return Case(ddpg.make(env, config), hparams, env_params)
+
+
+def td3_on(environment: str, **options: Any) -> Case:
+    env, env_params = envs.make(environment)
+    config = td3.Config(**{**OFF_POLICY, **options})
+    hparams = td3.Hyperparams(
+        Linear(0.01, 0.002), 0.005, target_rate=0.1, noise=Linear(0.3, 0.1), target_noise=0.4, target_noise_clip=0.3
+    )
+    return Case(td3.make(env, config), hparams, env_params)
+
+
+def sac_on(environment: str, **options: Any) -> Case:
+    env, env_params = envs.make(environment)
+    hparams = sac.Hyperparams(Linear(0.01, 0.002), 0.005, 0.02, target_rate=0.1, temperature=0.5)
+    return Case(sac.make(env, sac.Config(**{**OFF_POLICY, **options})), hparams, env_params)
+
+
+def sac_discrete_on(environment: str, **options: Any) -> Case:
+    env, env_params = envs.make(environment)
+    hparams = sac_discrete.Hyperparams(Linear(0.01, 0.002), 0.005, 0.02, target_rate=0.1, temperature=0.5)
+    return Case(sac_discrete.make(env, sac_discrete.Config(**{**OFF_POLICY, **options})), hparams, env_params)
 
 
 def td_control_on(environment: str, **options: Any) -> Case:
@@ -174,9 +239,30 @@ def wgan_gp_on_images() -> Case:
     spec, source = labelled_images()
     players = {"generator": networks.MLP((13,), "relu"), "critic": networks.MLP((11,), "leaky_relu")}
     sizes = {"latent_size": 5, "batch_size": 6, "critic_steps": 2, "classifier_updates": 0, "eval_samples": 10}
-    config = wgan_gp.Config(**players, **sizes)
+    config = wgan_gp.Config(**players, **sizes, optimizer=fit.Optimizer("sgd"))
     hparams = wgan_gp.Hyperparams(Linear(0.01, 0.002), 0.02)
     return Case(wgan_gp.make(spec, config), hparams, source, ("average_decay",))
+
+
+def pairs_of_images() -> Any:
+    """Description and arrays of 12 pairs of images of bytes, 6x5x1."""
+    generator = np.random.default_rng(0)
+    return data.from_arrays("pairs", *generator.integers(0, 256, size=(2, 12, 2, 6, 5, 1), dtype=np.uint8))
+
+
+def pix2pix_on_pairs() -> Case:
+    spec, source = pairs_of_images()
+    generator, discriminator = image_networks.UNet((3, 7)), image_networks.Patch((4,))
+    config = pix2pix.Config(generator, discriminator, batch_size=5, optimizer=fit.Optimizer("sgd"))
+    return Case(pix2pix.make(spec, config), pix2pix.Hyperparams(Linear(0.001, 0.0002), 0.002, 10.0), source)
+
+
+def cyclegan_on_pairs() -> Case:
+    spec, source = pairs_of_images()
+    generator, discriminator = image_networks.ResNet((3,), 0), image_networks.Patch((4,))
+    config = cyclegan.Config(generator, discriminator, 2, history_size=4, optimizer=fit.Optimizer("sgd"))
+    hparams = cyclegan.Hyperparams(Linear(0.001, 0.0002), 0.002, 5.0, 2.0)
+    return Case(cyclegan.make(spec, config), hparams, source)
 
 
 def sngan_on_images() -> Case:
@@ -212,6 +298,8 @@ LEARNERS: dict[str, Callable[[], Case]] = {
     "trpo-discrete": lambda: trpo_on("CartPole-v1"),
     "trpo-gaussian": lambda: trpo_on("Pendulum-v1", normalize_observations=True, normalize_rewards=True),
     "trpo-squashed": lambda: trpo_on("MountainCarContinuous-v0", distribution="squashed_gaussian", eval_greedy=True),
+    "ppo-gru": lambda: ppo_recurrent_on("CartPole-v1", "gru"),
+    "ppo-lstm": lambda: ppo_recurrent_on("Pendulum-v1", "lstm", normalize_observations=True, normalize_rewards=True),
     "pqn-vector": lambda: pqn_on("CartPole-v1", normalize_observations=True),
     "pqn-image": lambda: pqn_on("Breakout-MinAtar", network=networks.CNN((3,), hidden=(11,), layer_norm=True)),
     "dqn": lambda: dqn_on("CartPole-v1", unused=("importance_exponent",)),
@@ -234,6 +322,11 @@ LEARNERS: dict[str, Callable[[], Case]] = {
         num_gradient_steps=2,
         unused=("importance_exponent",),
     ),
+    "ddpg": lambda: ddpg_on("Pendulum-v1", n_step=2),
+    "td3": lambda: td3_on("MountainCarContinuous-v0", num_gradient_steps=4),
+    "sac": lambda: sac_on("Pendulum-v1"),
+    "sac-discrete": lambda: sac_discrete_on("CartPole-v1"),
+    "sac-discrete-image": lambda: sac_discrete_on("Breakout-MinAtar", network=networks.CNN((3,), hidden=(11,))),
     "sarsa": lambda: td_control_on("tabular/CliffWalking", target="sarsa"),
     "expected-sarsa": lambda: td_control_on("tabular/CliffWalking", target="expected_sarsa", policy="softmax"),
     "q-learning": lambda: td_control_on("FrozenLake-misc", initial_value=1.0),
@@ -253,16 +346,23 @@ LEARNERS: dict[str, Callable[[], Case]] = {
     "autoencoder": autoencoder_on_images,
     "gan": lambda: gan_on(conditional=True, penalize=True),
     "wgan-gp": wgan_gp_on_images,
+    "pix2pix": pix2pix_on_pairs,
+    "cyclegan": cyclegan_on_pairs,
     "sngan": sngan_on_images,
     "gan-packed": lambda: gan_on(("gradient_penalty",), packing=2, discriminator_steps=2, generator_steps=3),
 }
 
 # One form of each algorithm; the rest is tested in the longer run.
 QUICK = {
+    "ddpg",
+    "td3",
+    "sac",
+    "sac-discrete",
     "reinforce",
     "a2c-discrete",
     "ppo-discrete",
     "ppo-gaussian",
+    "ppo-gru",
     "trpo-discrete",
     "pqn-vector",
     "dqn",
