@@ -7,6 +7,7 @@ import jax
 from jax import Array, lax, random
 from jax import numpy as jnp
 
+from jaxrl.core import devices
 from jaxrl.envs import Env, Step
 
 Policy = Callable[[Array, Any], tuple[Array, Any]]  # (key, obs [N, ...]) -> (action [N, ...], anything [N, ...])
@@ -47,7 +48,7 @@ class Cursor(NamedTuple):
 def start(env: Env, key: Array, num_envs: int, env_params: Any) -> Cursor:
     """N fresh episodes."""
     obs, state = jax.vmap(env.reset, (0, None))(random.split(key, num_envs), env_params)
-    return Cursor(obs, state, jnp.zeros(num_envs), jnp.zeros(num_envs))
+    return devices.split(Cursor(obs, state, jnp.zeros(num_envs), jnp.zeros(num_envs)))
 
 
 def start_one(env: Env, key: Array, env_params: Any) -> Cursor:
@@ -76,7 +77,7 @@ def collect(
         action, extra = policy(policy_key, cursor.obs)
         step = jax.vmap(env.step, (0, 0, 0, None))(env_keys, cursor.state, action, env_params)
         transition = Transition(cursor.obs, action, step.reward, step.next_obs, step.terminated, step.truncated, extra)
-        return follow(cursor, step), transition
+        return devices.split(follow(cursor, step)), transition
 
     return lax.scan(one, cursor, keys)
 

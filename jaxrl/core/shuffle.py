@@ -13,6 +13,8 @@ import jax
 from jax import Array, lax, random
 from jax import numpy as jnp
 
+from jaxrl.core import devices
+
 NUM_ROUNDS = 8
 SMALLEST = 64  # below this size a few digits are too few to mix well, and sorting costs nothing
 
@@ -74,4 +76,4 @@ def minibatches(key: Array, batch: Any, count: int) -> Any:
     if size % count:
         raise ValueError(f"A batch of {size} does not split into {count} equal minibatches.")
     order = permutation(key, size).reshape(count, size // count)
-    return jax.tree.map(lambda leaf: leaf[order], batch)
+    return devices.split(jax.tree.map(lambda leaf: leaf[order], batch), axis=1)
