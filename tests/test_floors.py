@@ -31,7 +31,7 @@ DOORS = {
     "gymnax": ["jaxrl/envs_gymnax.py"],
     "brax": ["jaxrl/envs*"],
     "orbax": ["jaxrl/core/checkpoint.py"],
-    "sklearn": ["generative/data.py"],
+    "sklearn": ["generative/data.py", "generative/disentanglement.py"],
     "pooch": ["generative/data.py"],
     "scipy": ["jaxrl/core/sweep.py"],
     "xarray": ["jaxrl/core/results.py", "experiments/*"],
