@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -9,7 +10,7 @@ from jax import random
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
-from experiments import folder, registry, sources, summary
+from experiments import folder, registry, sampling, sources, summary
 from experiments.evaluation import Restored
 from experiments.experiment import Experiment
 from experiments.variance import Measured
@@ -71,16 +72,32 @@ def predictions(path: Path) -> list[Path]:
     rows = folder.read_metrics(path)
     if not rows or "eval/predicted_return" not in rows[0]:
         return []
+    names = {"eval/predicted_return": "expected", "eval/discounted_return": "obtained"}
+    return [_medians(path, rows, names, "discounted return per episode", path / "values.png")]
+
+
+def players(path: Path) -> list[Path]:
+    """What both players of an adversarial model minimised, players.png: medians over seeds."""
+    rows = folder.read_metrics(path)
+    both = [name for name in ("generator", "discriminator", "critic") if rows and f"{name}_loss" in rows[0]]
+    if len(both) < 2:
+        return []
+    labels = {f"{name}_loss": name for name in both}
+    return [_medians(path, rows, labels, "loss", path / "players.png")]
+
+
+def _medians(path: Path, rows: list[dict[str, Any]], labels: dict[str, str], ylabel: str, target: Path) -> Path:
+    """Medians and quartiles over the seeds of the metrics that `labels` names."""
     _, _, experiment = folder.open_run(path)
     steps = np.array(sorted({row["step"] for row in rows}))
     figure = Figure(figsize=(6.4, 4.0), dpi=150, layout="constrained")
     axes = figure.add_subplot()
-    for metric, label, color in zip(("predicted", "discounted"), ("expected", "obtained"), COLORS, strict=False):
-        values = folder.column(rows, f"eval/{metric}_return")
+    for (metric, label), color in zip(labels.items(), COLORS, strict=False):
+        values = folder.column(rows, metric)
         axes.plot(steps, np.median(values, -1), color=color, linewidth=2, label=label)
         if experiment.seeds > 1:
             axes.fill_between(steps, *np.quantile(values, (0.25, 0.75), -1), color=color, alpha=0.25, linewidth=0)
-    axes.set_ylabel("discounted return per episode", color=GREY)
+    axes.set_ylabel(ylabel, color=GREY)
     axes.set_xlabel(f"{experiment.source.unit} per seed", color=GREY)
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     several = f"median and quartiles of {experiment.seeds} seeds" if experiment.seeds > 1 else "1 seed"
@@ -88,8 +105,8 @@ def predictions(path: Path) -> list[Path]:
     axes.grid(color="#dddddd", linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, loc="best", fontsize=9)
-    figure.savefig(path / "values.png")
-    return [path / "values.png"]
+    figure.savefig(target)
+    return target
 
 
 def variances(measured: Measured, target: Path) -> None:
@@ -126,25 +143,102 @@ def _finite(values: np.ndarray) -> np.ndarray:
 
 
 def examples(restored: Restored) -> list[Path]:
-    """What the first seed's model makes, for models of images: samples.png and reconstructions.png if it has them."""
+    """What the first seed's model makes: samples.png, and reconstructions.png or translations.png if it has them.
+
+    Of adversarial models also the losses of both players, players.png.
+    """
     path, _, program, runs = restored
     shape: tuple[int, ...] = getattr(program.given, "shape", ())
+    if getattr(program.learner, "translate", None) is not None:
+        return [_translations(restored), *players(path)]
+    if shape == (2,) and getattr(program.learner, "sample", None) is not None:
+        return [_scatter(restored), *players(path)]
     if not hasattr(program.learner, "sample") or len(shape) != 3 or shape[-1] not in (1, 3):
         return []
     state = jax.tree.map(lambda leaf: leaf[0], runs.state)
     sample_key, reconstruct_key = random.split(random.key(0))
-    drawn = jax.jit(program.learner.sample, static_argnums=2)(sample_key, state, 64)
-    _image(_tiles(drawn, 8), path / "samples.png", "Samples")
+    pictures = []
+    if program.learner.sample is not None:
+        drawn = jax.jit(program.learner.sample, static_argnums=2)(sample_key, state, 64)
+        _image(_tiles(drawn, 8), path / "samples.png", "Samples")
+        pictures.append(path / "samples.png")
     if getattr(program.learner, "reconstruct", None) is None:
-        return [path / "samples.png"]
+        return [path / "samples.png", *players(path)]
     from generative import data
 
     x = program.source.test.x[:32]
-    made = jax.jit(program.learner.reconstruct)(reconstruct_key, state, x)
+    made = jax.jit(program.learner.reconstruct)(reconstruct_key, state, x, *sampling.labels(restored, len(x)))
     pairs = np.stack([data.scale(x, program.given.levels), made], 1)
     title = "Test images, each with its reconstruction on the right"
     _image(_tiles(pairs.reshape(-1, *shape), 8), path / "reconstructions.png", title)
-    return [path / "samples.png", path / "reconstructions.png"]
+    return [*pictures, path / "reconstructions.png", *_latents(restored)]
+
+
+def samples(drawn: np.ndarray, target: Path) -> None:
+    """Samples [N, H, W, C] as one picture, or [N, 2] as points.
+
+    Raises:
+        ValueError: they are neither.
+    """
+    if drawn.shape[1:] == (2,):
+        figure = Figure(figsize=(4, 4.3), dpi=150, layout="constrained")
+        axes = figure.add_subplot()
+        axes.scatter(drawn[:, 0], drawn[:, 1], s=2, color=COLORS[0], linewidth=0)
+        axes.set_aspect("equal")
+        axes.set_title("Samples", color=GREY, fontsize=9)
+        figure.savefig(target)
+    elif drawn.ndim == 4 and drawn.shape[-1] in (1, 3):
+        blank = np.ones((-len(drawn) % 8, *drawn.shape[1:]))
+        _image(_tiles(np.concatenate([drawn, blank]), 8), target, "Samples")
+    else:
+        raise ValueError(f"Samples of shape {drawn.shape[1:]} are no picture: write numbers with --out samples.npy.")
+
+
+def _latents(restored: Restored) -> list[Path]:
+    """What the latents of the first seed's model hold: traversals.png and interpolations.png."""
+    if getattr(restored.program.learner, "decode", None) is None:
+        return []
+    titles = {
+        "traversals": "One latent after another changed, the others as in the first test image",
+        "interpolations": "From test image to test image: a row straight, the next along an arc",
+    }
+    for name, rows in {
+        "traversals": sampling.traversals(restored),
+        "interpolations": sampling.interpolations(restored),
+    }.items():
+        tiles = _tiles(rows.reshape(-1, *rows.shape[2:]), sampling.NUM_STEPS)
+        _image(tiles, restored.path / f"{name}.png", titles[name])
+    return [restored.path / f"{name}.png" for name in titles]
+
+
+def _scatter(restored: Restored) -> Path:
+    """2500 samples of the first seed's model in the plane, over as many test points."""
+    path, experiment, program, runs = restored
+    state = jax.tree.map(lambda leaf: leaf[0], runs.state)
+    drawn = np.asarray(jax.jit(program.learner.sample, static_argnums=2)(random.key(0), state, 2500))
+    figure = Figure(figsize=(4, 4.3), dpi=150, layout="constrained")
+    axes = figure.add_subplot()
+    for points, color, label in ((program.source.test.x[:2500], COLORS[4], "data"), (drawn, COLORS[0], "samples")):
+        axes.scatter(points[:, 0], points[:, 1], s=2, color=color, label=label, linewidth=0)
+    axes.set_aspect("equal")
+    figure.legend(frameon=False, loc="outside lower center", ncols=2, fontsize=9, markerscale=4)
+    axes.set_title(f"{experiment}", color=GREY, fontsize=9)
+    figure.savefig(path / "samples.png")
+    return path / "samples.png"
+
+
+def _translations(restored: Restored) -> Path:
+    """Triplets of the first seed's model: a test image, its translation, and what that should be."""
+    from generative import data
+
+    path, _, program, runs = restored
+    state = jax.tree.map(lambda leaf: leaf[0], runs.state)
+    x = program.source.test.x[:24]
+    made = jax.jit(program.learner.translate)(random.key(0), state, x[:, 0])
+    given, real = (data.scale(x[:, i], program.given.levels) for i in range(2))
+    triplets = np.stack([given, made, real], 1)
+    _image(_tiles(triplets.reshape(-1, *given.shape[1:]), 9), path / "translations.png", "Given, made, true")
+    return path / "translations.png"
 
 
 def grid_world(restored: Restored) -> list[Path]:

@@ -548,6 +548,14 @@ def test_model_of_images_draws_samples_and_reconstructions():
     assert (result.folder / "samples.png").exists() and (result.folder / "reconstructions.png").exists()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("preset", "picture"), [("gan-ring", "samples"), ("cyclegan-digits", "translations")])
+def test_adversarial_models_are_drawn(preset, picture):
+    asked = replace(presets.get(preset), steps=64, evaluations=1)
+    result = training.train(asked, run_dir="run")
+    assert {f"{picture}.png", "players.png"} <= {path.name for path in result.folder.iterdir()}
+
+
 def test_tiles_keep_images_whole():
     images = np.arange(6 * 2 * 3).reshape(6, 2, 3, 1) / 100
     tiled = plots._tiles(images, 3)
