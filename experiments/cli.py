@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from experiments import (
     cli_sweep,
@@ -34,6 +35,7 @@ HELP = """usage: python -m experiments COMMAND ...
   resume RUN                  continue a run or a sweep that was stopped, bit for bit
   evaluate RUN [OPTIONS]      evaluate the last state of a run or a sweep, more closely than in training
   extract SWEEP [OPTIONS]     take one lane of a sweep out, as a run of its own
+  sample RUN [OPTIONS]        draw samples of a trained model, as a picture or as numbers
   plot RUN [RUN ...]          draw learning curves, returns expected and obtained, what a model makes, a table
   variance                    measure and draw what baselines do to the variance of REINFORCE's gradient
   list                        learners, environments, data sets and presets
@@ -74,6 +76,17 @@ class Evaluate:
 
     config: Any = field(metadata=FLAT)
     seed: int = 0  # of the evaluation, not of the run
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Options of `sample`."""
+
+    count: int = 64  # samples
+    label: int | None = None  # class to draw, of a conditional model; one after another if not given
+    seed: int = 0  # of the samples, not of the run
+    run_seed: int | None = None  # which of the run's seeds; the first if not given
+    out: str | None = None  # .npy file of numbers, or picture; samples.png in the run's folder if not given
 
 
 @dataclass(frozen=True)
@@ -120,6 +133,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "extract": extract,
         "resume": resume,
         "evaluate": evaluate,
+        "sample": sample,
         "plot": plot,
         "list": show,
         "variance": variance,
@@ -242,6 +256,24 @@ def evaluate(words: list[str]) -> int:
     restored = evaluation.restore(path, **vars(asked.config))
     print(evaluation.heading(restored))
     print(evaluation.table(restored, evaluation.evaluate(restored, asked.seed)))
+    return 0
+
+
+def sample(words: list[str]) -> int:
+    """Write samples and print where they are."""
+    from experiments import plots, sampling  # slow to import: matplotlib
+
+    path, words = _run_of(words, "sample")
+    asked = options.parse(words, Sample(), "python -m experiments sample RUN", "Draw samples of a trained model.")
+    restored = evaluation.restore(path)
+    lane = 0 if asked.run_seed is None else asked.run_seed - restored.experiment.seed
+    drawn = sampling.draw(restored, asked.count, asked.label, asked.seed, lane)
+    target = Path(asked.out) if asked.out else restored.path / "samples.png"
+    if target.suffix == ".npy":
+        np.save(target, drawn)
+    else:
+        plots.samples(drawn, target)
+    print(target)
     return 0
 
 

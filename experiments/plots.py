@@ -199,8 +199,8 @@ def _latents(restored: Restored) -> list[Path]:
     if getattr(restored.program.learner, "decode", None) is None:
         return []
     titles = {
-        "traversals": "One latent after another changed, the others as in the first test image",
-        "interpolations": "From test image to test image: a row straight, the next along an arc",
+        "traversals": "In each row one latent changes, and no other",
+        "interpolations": "Between test images: a row straight, one on an arc",
     }
     for name, rows in {
         "traversals": sampling.traversals(restored),

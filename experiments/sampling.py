@@ -1,0 +1,98 @@
+"""Samples of a trained model, and what its latents hold: pictures as arrays. Axes: N images, H, W, C."""
+
+from typing import Any
+
+import jax
+import numpy as np
+from jax import Array, random
+from jax import numpy as jnp
+
+from experiments.evaluation import Restored
+
+NUM_LATENTS = 10  # that are shown at most
+NUM_STEPS = 9  # from one end of a traversal or interpolation to the other
+NUM_PAIRS = 5  # of images that are interpolated
+
+
+def draw(restored: Restored, count: int, label: int | None = None, seed: int = 0, lane: int = 0) -> np.ndarray:
+    """`count` samples [count, *shape] of the `lane`-th seed's model, of class `label` if the model reads one.
+
+    Raises:
+        ValueError: what was trained has nothing to sample from, or knows no such class.
+    """
+    _, experiment, program, runs = restored
+    if getattr(program.learner, "sample", None) is None:
+        raise ValueError(f"{experiment} has no distribution to sample from: sample a VAE, a GAN or the like.")
+    if not 0 <= lane < experiment.seeds:
+        last = experiment.seed + experiment.seeds - 1
+        raise ValueError(f"Seed {experiment.seed + lane} was not trained, seeds {experiment.seed} to {last} were.")
+    arguments: tuple[Any, ...] = ()
+    if label is not None:
+        classes = (program.given.num_classes or 0) if getattr(experiment.config, "conditional", False) else 0
+        if not 0 <= label < classes:
+            known = f"classes 0 to {classes - 1}" if classes else "none: train it with --conditional"
+            raise ValueError(f"Label {label} means nothing to this model, which knows {known}.")
+        arguments = (jnp.full(count, label),)
+    state = jax.tree.map(lambda leaf: leaf[lane], runs.state)
+    sample = jax.jit(program.learner.sample, static_argnums=2)
+    return np.asarray(sample(random.key(seed), state, count, *arguments))
+
+
+def labels(restored: Restored, count: int) -> tuple[Any, ...]:
+    """The classes of the first test examples as an argument, if the model reads them, else none."""
+    conditional = getattr(restored.experiment.config, "conditional", False)
+    return (restored.program.source.test.label[:count],) if conditional else ()
+
+
+def traversals(restored: Restored) -> np.ndarray:
+    """Images [rows, NUM_STEPS, H, W, C]: in each row one latent of the first test image is changed and no other.
+
+    It goes through what it holds over test images, but for the outermost 1 %. Those that vary most come first.
+    """
+    _, _, program, runs = restored
+
+    def images(state: Any, x: Array, *label: Array) -> Array:
+        codes = program.learner.encode(random.key(0), state, x, *label)
+        latents = jnp.argsort(-codes.var(0))[:NUM_LATENTS]
+        low, high = jnp.quantile(codes, jnp.array([0.01, 0.99]), axis=0)
+        values = jnp.linspace(low, high, NUM_STEPS)  # [steps, Z]
+        chosen = jnp.arange(codes.shape[1]) == latents[:, None, None]
+        varied = jnp.where(chosen, values, codes[0]).reshape(-1, codes.shape[1])
+        shown = program.learner.decode(state, varied, *(jnp.repeat(part[:1], len(varied)) for part in label))
+        return shown.reshape(len(latents), NUM_STEPS, *shown.shape[1:])
+
+    x = program.source.test.x[:1000]
+    state = jax.tree.map(lambda leaf: leaf[0], runs.state)
+    return np.asarray(jax.jit(images)(state, x, *labels(restored, len(x))))
+
+
+def interpolations(restored: Restored) -> np.ndarray:
+    """Images [2 * NUM_PAIRS, NUM_STEPS, H, W, C] from test image to test image: a row straight, the next along an arc.
+
+    A model that reads labels is told that of the first image of each pair.
+    """
+    _, _, program, runs = restored
+
+    def images(state: Any, x: Array, *label: Array) -> Array:
+        codes = program.learner.encode(random.key(0), state, x, *label)
+        start, end = codes[0::2, None], codes[1::2, None]
+        place = jnp.linspace(0.0, 1.0, NUM_STEPS)[:, None]
+        between = jnp.stack([(1.0 - place) * start + place * end, spherical(start, end, place)], 1)
+        told = (jnp.repeat(part[0::2], 2 * NUM_STEPS) for part in label)
+        shown = program.learner.decode(state, between.reshape(-1, codes.shape[1]), *told)
+        return shown.reshape(2 * NUM_PAIRS, NUM_STEPS, *shown.shape[1:])
+
+    x = program.source.test.x[: 2 * NUM_PAIRS]
+    state = jax.tree.map(lambda leaf: leaf[0], runs.state)
+    return np.asarray(jax.jit(images)(state, x, *labels(restored, len(x))))
+
+
+def spherical(start: Array, end: Array, place: Array) -> Array:
+    """The point [..., Z] at `place` in [0, 1] on the arc from `start` to `end` [..., Z] (White 2016, arXiv:1609.04468).
+
+    Between vectors of one length all have that length, as almost all samples of a normal distribution do.
+    """
+    norms = jnp.linalg.norm(start, axis=-1, keepdims=True) * jnp.linalg.norm(end, axis=-1, keepdims=True)
+    cosine = (start * end).sum(-1, keepdims=True) / jnp.maximum(norms, 1e-12)
+    angle = jnp.maximum(jnp.arccos(jnp.clip(cosine, -1.0, 1.0)), 1e-4)  # below it, arc and line are the same
+    return (jnp.sin((1.0 - place) * angle) * start + jnp.sin(place * angle) * end) / jnp.sin(angle)

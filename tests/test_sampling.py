@@ -1,0 +1,87 @@
+"""Samples and latents of a trained model on the command line: what is asked for comes, what cannot be is refused."""
+
+import jax
+import numpy as np
+import pytest
+from jax import numpy as jnp
+from jax import random
+
+from experiments import cli, plots, sampling, sources
+from experiments.evaluation import Restored
+from experiments.experiment import Experiment, build
+from generative.models import autoencoder, vae
+from jaxrl.core import networks
+
+SMALL = networks.MLP((9,))
+
+
+def restored(path, algorithm, module, **options):
+    """As a run of two seeds, 5 and 6, that was never trained."""
+    config = module.Config(latent_size=3, encoder=SMALL, decoder=SMALL, **options)
+    experiment = Experiment(algorithm, sources.Data(), config, module.Hyperparams(), seed=5, seeds=2)
+    program = build(experiment)
+    return Restored(path, experiment, program, program.start(program.keys, program.hparams, program.source))
+
+
+@pytest.fixture(scope="module")
+def conditional(tmp_path_factory):
+    return restored(tmp_path_factory.mktemp("run"), "vae", vae, conditional=True)
+
+
+def test_labels_and_seeds_are_those_asked_for(conditional):
+    default = sampling.draw(conditional, 12)
+    assert default.shape == (12, 8, 8, 1)
+    threes = sampling.draw(conditional, 12, label=3)
+    np.testing.assert_allclose(threes[3], default[3], atol=1e-6)  # one class after another if none is asked for
+    assert abs(threes[4] - default[4]).max() > 1e-3
+    assert (sampling.draw(conditional, 12, lane=1) != default).any()
+    assert (sampling.draw(conditional, 12, seed=1) != default).any()
+
+
+def test_what_cannot_be_drawn_is_refused(conditional, tmp_path):
+    with pytest.raises(ValueError, match=r"Label 10 .* classes 0 to 9"):
+        sampling.draw(conditional, 4, label=10)
+    with pytest.raises(ValueError, match="Seed 7 was not trained, seeds 5 to 6"):
+        sampling.draw(conditional, 4, lane=2)
+    with pytest.raises(ValueError, match="no distribution to sample from"):
+        sampling.draw(restored(tmp_path, "autoencoder", autoencoder), 4)
+    with pytest.raises(ValueError, match=r"--out samples\.npy"):
+        plots.samples(np.zeros((4, 7)), tmp_path / "samples.png")
+
+
+def test_traversals_and_interpolations(conditional):
+    """The middle of a traversal's row depends on its latent alone; both ends of a path are reconstructions."""
+    _, _, program, runs = conditional
+    state = jax.tree.map(lambda leaf: leaf[0], runs.state)
+    x, label = program.source.test.x[:10], program.source.test.label[:10]
+    between = sampling.interpolations(conditional)
+    assert between.shape == (10, 9, 8, 8, 1)
+    made = program.learner.reconstruct(random.key(0), state, x, label)
+    for row in (0, 1):  # straight, then along an arc
+        np.testing.assert_allclose(between[row::2, 0], made[0::2], atol=1e-4)
+        ends = program.learner.decode(state, program.learner.encode(random.key(0), state, x, label)[1::2], label[0::2])
+        np.testing.assert_allclose(between[row::2, -1], ends, atol=1e-4)
+    rows = sampling.traversals(conditional)
+    assert rows.shape == (3, 9, 8, 8, 1)
+    assert (np.ptp(rows, axis=1).max((1, 2, 3)) > 1e-3).all()
+
+
+def test_an_arc_keeps_its_distance_from_the_origin():
+    start, end = random.normal(random.key(0), (2, 6, 5))
+    end = end / jnp.linalg.norm(end, axis=-1, keepdims=True) * jnp.linalg.norm(start, axis=-1, keepdims=True)
+    for place in (0.0, 0.3, 1.0):
+        point = sampling.spherical(start, end, jnp.float32(place))
+        np.testing.assert_allclose(jnp.linalg.norm(point, axis=-1), jnp.linalg.norm(start, axis=-1), rtol=1e-4)
+    np.testing.assert_allclose(sampling.spherical(start, end, jnp.float32(1.0)), end, atol=1e-5)
+    np.testing.assert_allclose(sampling.spherical(start, start, jnp.float32(0.4)), start, rtol=1e-3)
+
+
+def test_the_command_writes_pictures_and_numbers(conditional, monkeypatch, capsys):
+    monkeypatch.setattr(cli.evaluation, "restore", lambda path: conditional)
+    assert cli.main(["sample", "RUN", "--count", "11"]) == 0
+    assert (conditional.path / "samples.png").stat().st_size > 1000
+    assert cli.main(["sample", "RUN", "--run-seed", "6", "--out", str(conditional.path / "six.npy")]) == 0
+    assert np.load(conditional.path / "six.npy").shape == (64, 8, 8, 1)
+    assert capsys.readouterr().out.split() == [str(conditional.path / name) for name in ("samples.png", "six.npy")]
+    assert cli.main(["sample", "RUN", "--run-seed", "9"]) == 2
+    assert "Seed 9" in capsys.readouterr().err
