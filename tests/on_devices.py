@@ -1,0 +1,87 @@
+"""What `test_devices.py` runs in a process of its own, with as many CPU devices as the environment says.
+
+Prints one line of JSON: numbers for the test to judge.
+"""
+
+import json
+import re
+import sys
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+from jax import random
+
+from jaxrl import envs
+from jaxrl.algorithms import ppo, td_control
+from jaxrl.core import devices, loop, networks, sweep
+
+COLLECTIVES = ("all-gather", "all-reduce", "all-to-all", "collective-permute", "reduce-scatter")
+
+
+def collectives(compiled: Any) -> int:
+    """How many operations of a compiled program communicate."""
+    return sum(len(re.findall(rf"\b{kind}(?:-start)?\(", compiled.as_text())) for kind in COLLECTIVES)
+
+
+def distance(one: Any, two: Any) -> float:
+    """The largest relative difference between the numbers of two trees, in units of the tolerance."""
+
+    def numbers(tree: Any) -> list[Any]:
+        leaves = (leaf for leaf in jax.tree.leaves(tree) if not jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key))
+        return [np.asarray(leaf, float) for leaf in leaves if leaf.size]
+
+    pairs = zip(numbers(one), numbers(two), strict=True)
+    return max(float((np.abs(a - b) / (1e-4 + 1e-3 * np.abs(a))).max()) for a, b in pairs)
+
+
+def learner(name: str) -> tuple[Any, Any, Any, dict[str, Any]]:
+    """Learner, hparams, source, and what to sweep."""
+    if name == "ppo":
+        env, env_params = envs.make("CartPole-v1")
+        config = ppo.Config(8, 6, 2, 2, networks.MLP((16,)), eval_episodes=2)
+        fields = {"learning_rate": [1e-3, 1e-2], "length": [0.5, 1.0]}
+        return ppo.make(env, config), ppo.Hyperparams(), env_params, fields
+    env, env_params = envs.make("tabular/CliffWalking")
+    agent = td_control.make(env, td_control.Config(num_steps=40, eval_episodes=2))
+    return agent, td_control.Hyperparams(), env_params, {"learning_rate": [0.1, 0.5], "discount": [0.9, 1.0]}
+
+
+def lanes(name: str) -> dict[str, Any]:
+    """16 lanes over all devices and on one."""
+    made, hparams, source, fields = learner(name)
+    (group,) = sweep.grid(hparams, None, source, seeds=4, **fields).groups
+    train = group.map(partial(loop.train, made, num_updates=4, eval_every=2))
+    mesh = devices.mesh()
+    where = devices.shardings(mesh, group.axes)
+    arguments = jax.device_put(group.arguments(), where)
+    over = jax.jit(devices.lanes_over(mesh, train, group.axes)).lower(*arguments).compile()
+    spread = over(*arguments)
+    together = jax.jit(train)(*group.arguments())
+    return {
+        "devices": mesh.size,
+        "collectives": collectives(over),
+        "distance": distance(together, spread),
+        "shards": [shard.data.shape[0] for shard in spread[1]["eval/return"].addressable_shards],
+    }
+
+
+def split(name: str) -> dict[str, Any]:
+    """One run over all devices and on one."""
+    made, hparams, source, _ = learner(name)
+
+    def train() -> tuple[Any, Any]:
+        arguments = random.key(0), hparams, source
+        compiled = jax.jit(partial(loop.train, made, num_updates=2, eval_every=2)).lower(*arguments).compile()
+        return compiled, compiled(*arguments)
+
+    whole, together = train()
+    with jax.set_mesh(devices.mesh(devices.BATCH)):
+        over, spread = train()
+    flops = [compiled.cost_analysis()["flops"] for compiled in (whole, over)]
+    return {"collectives": collectives(over), "distance": distance(together, spread), "share": flops[1] / flops[0]}
+
+
+if __name__ == "__main__":
+    print(json.dumps({"lanes": lanes, "split": split}[sys.argv[1]](sys.argv[2])))
