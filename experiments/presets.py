@@ -8,7 +8,7 @@ from experiments.experiment import Experiment
 from generative.image_networks import DCGAN, Patch, ResNet, UNet
 from jaxrl.core import checks
 from jaxrl.core.fit import Optimizer
-from jaxrl.core.networks import CNN, MLP
+from jaxrl.core.networks import CNN, MLP, TransposedCNN
 from jaxrl.core.schedule import Linear
 from jaxrl.features import Fourier
 
@@ -73,6 +73,20 @@ TOY_GAN: dict[str, Any] = {
     "generator": MLP((128, 128, 128), "relu"),
     "discriminator": MLP((128, 128, 128), "leaky_relu"),
     "penalize": True,
+    "batch_size": 64,
+}
+
+# Strided convolutions down, transposed ones up, for 28x28 pixels.
+CONV_28: dict[str, Any] = {
+    "encoder": CNN((32, 64), (4, 4), (2, 2), "SAME", hidden=(256,)),
+    "decoder": TransposedCNN((256,), (64, 32), (4, 4), (2, 2)),
+}
+
+# For sprites of 64x64 pixels: the networks, latents and batches of Locatello et al. 2019, table 2.
+CONV_64: dict[str, Any] = {
+    "latent_size": 10,
+    "encoder": CNN((32, 32, 64, 64), (4, 4, 4, 4), (2, 2, 2, 2), "SAME", hidden=(256,)),
+    "decoder": TransposedCNN((256,), (64, 64, 32, 32), (4, 4, 4, 4), (2, 2, 2, 2)),
     "batch_size": 64,
 }
 
@@ -313,6 +327,26 @@ PRESETS = {
         50_000,
         hparams={"learning_rate": 0.5, "discount": 1.0, "exploration": 0.1},
     ),
+    "autoencoder-linear-digits": Preset(
+        "autoencoder",
+        data("digits"),
+        500 * 1297,
+        config={"latent_size": 8, "encoder": MLP(()), "decoder": MLP(())},
+        hparams={"learning_rate": Linear(1e-2)},
+    ),
+    "autoencoder-digits": Preset(
+        "autoencoder",
+        data("digits"),
+        100 * 1297,
+        hparams={"learning_rate": Linear(3e-3)},
+    ),
+    "autoencoder-conv-mnist": Preset(
+        "autoencoder",
+        data("mnist"),
+        20 * 50_000,
+        config={"error": "cross_entropy", **CONV_28},
+        evaluations=20,
+    ),
     "vae-digits": Preset(
         "vae",
         data("digits"),
@@ -326,6 +360,57 @@ PRESETS = {
         100 * 60_000,
         config={"binarization": "dynamic"},
         hparams={"learning_rate": Linear(3e-3)},
+    ),
+    "vae-conv-mnist": Preset(
+        "vae",
+        data("mnist", "join_valid=True"),
+        100 * 60_000,
+        config={"binarization": "dynamic", **CONV_28},
+        hparams={"learning_rate": Linear(1e-3)},
+    ),
+    "iwae-mnist": Preset(
+        "vae",
+        data("mnist", "join_valid=True"),
+        100 * 60_000,
+        config={"binarization": "dynamic", "importance_samples": 5},
+        hparams={"learning_rate": Linear(3e-3)},
+    ),
+    "cvae-digits": Preset(
+        "vae",
+        data("digits"),
+        100 * 1297,
+        config={"latent_size": 10, "binarization": "dynamic", "conditional": True},
+        hparams={"learning_rate": Linear(3e-3)},
+    ),
+    "cvae-mnist": Preset(
+        "vae",
+        data("mnist", "join_valid=True"),
+        50 * 60_000,
+        config={"latent_size": 20, "binarization": "dynamic", "conditional": True},
+        hparams={"learning_rate": Linear(3e-3)},
+    ),
+    # The protocol of Locatello et al. 2019, for a GPU; `small` is what a CPU can do.
+    "beta-vae-sprites": Preset(
+        "vae",
+        data("sprites", "side=64"),
+        300_000 * 64,
+        config=CONV_64,
+        hparams={"learning_rate": 1e-4, "beta": 4.0},
+    ),
+    "capacity-vae-sprites": Preset(
+        "vae",
+        data("sprites", "side=64"),
+        300_000 * 64,
+        config=CONV_64,
+        hparams={"learning_rate": 1e-4, "beta": 1000.0, "capacity": Linear(0.0, 25.0, 0.33)},
+    ),
+    "beta-vae-sprites-small": Preset(
+        "vae",
+        data("sprites"),
+        3000 * 64,
+        config={"latent_size": 10, "encoder": MLP((256,), "relu"), "decoder": MLP((256,), "relu"), "batch_size": 64},
+        hparams={"learning_rate": Linear(1e-3, 1e-4), "beta": 4.0},
+        evaluations=12,
     ),
     "vae-binarized-mnist": Preset(
         "vae",
