@@ -10,7 +10,19 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from generative import data, image_networks
-from generative.models import autoencoder, cyclegan, gan, pix2pix, sngan, vae, wgan_gp
+from generative.models import (
+    autoencoder,
+    cyclegan,
+    gan,
+    gated_pixelcnn,
+    made,
+    nade,
+    pix2pix,
+    pixelcnn,
+    sngan,
+    vae,
+    wgan_gp,
+)
 from jaxrl import envs, features
 from jaxrl.algorithms import (
     a2c,
@@ -50,7 +62,7 @@ def ppo_on(environment: str, learning_rate: Any = 0.01, **options: Any) -> Case:
 
 def reinforce_on(environment: str, unused: tuple[str, ...] = ("baseline_rate",), **options: Any) -> Case:
     env, env_params = envs.make(environment, max_steps_in_episode=5)
-    sizes = {"num_envs": 4, "num_steps": 12, "eval_episodes": 2}
+    sizes = {"num_envs": 4, "num_steps": 12, "num_epochs": 2, "num_minibatches": 3, "eval_episodes": 2}
     config = reinforce.Config(**{**sizes, "network": networks.MLP((13, 11)), **options})
     hparams = reinforce.Hyperparams(learning_rate=Linear(0.01, 0.002), max_grad_norm=0.5)
     return Case(reinforce.make(env, config), hparams, env_params, unused)
@@ -114,7 +126,7 @@ OFF_POLICY: dict[str, Any] = {
     "capacity": 36,
     "batch_size": 10,
     "network": networks.MLP((13, 11), "relu"),
-    "eval_episodes": 2,
+    "eval_episodes": 3,
 }
 
 
@@ -274,10 +286,20 @@ def sngan_on_images() -> Case:
     return Case(sngan.make(spec, config), hparams, source, ("average_decay",))
 
 
+def autoregressive_on(module: Any, shape: tuple[int, ...], levels: int, **options: Any) -> Case:
+    generator = np.random.default_rng(0)
+    x = generator.integers(0, levels, size=(30, *shape), dtype=np.uint8)
+    split = data.Examples(x, generator.integers(0, 4, size=30))
+    spec, source = data.from_arrays("grey", split, split, levels=levels)
+    # A rate of 0.01, and for convolutions a bound that clips.
+    hparams = module.Hyperparams(0.01, *([0.001] if "max_grad_norm" in module.Hyperparams._fields else []))
+    return Case(module.make(spec, module.Config(batch_size=6, **options)), hparams, source)
+
+
 LEARNERS: dict[str, Callable[[], Case]] = {
     "reinforce": lambda: reinforce_on("CartPole-v1"),
     "reinforce-constant": lambda: reinforce_on(
-        "Pendulum-v1", ("value_coef",), baseline="constant", weight_by_discount=True, eval_greedy=True
+        "Pendulum-v1", ("value_learning_rate",), baseline="constant", weight_by_discount=True, eval_greedy=True
     ),
     "a2c-discrete": lambda: a2c_on("CartPole-v1", Linear(0.01, 0.002)),
     "a2c-gaussian": lambda: a2c_on(
@@ -322,7 +344,7 @@ LEARNERS: dict[str, Callable[[], Case]] = {
         num_gradient_steps=2,
         unused=("importance_exponent",),
     ),
-    "ddpg": lambda: ddpg_on("Pendulum-v1", n_step=2),
+    "ddpg": lambda: ddpg_on("MountainCarContinuous-v0", n_step=2),
     "td3": lambda: td3_on("MountainCarContinuous-v0", num_gradient_steps=4),
     "sac": lambda: sac_on("Pendulum-v1"),
     "sac-discrete": lambda: sac_discrete_on("CartPole-v1"),
@@ -349,6 +371,16 @@ LEARNERS: dict[str, Callable[[], Case]] = {
     "pix2pix": pix2pix_on_pairs,
     "cyclegan": cyclegan_on_pairs,
     "sngan": sngan_on_images,
+    "made": lambda: autoregressive_on(made, (4, 3, 1), 2, hidden=(13, 11), num_masks=2),
+    "made-resampled": lambda: autoregressive_on(made, (7,), 5, hidden=(13,), resample=True),
+    "nade": lambda: autoregressive_on(nade, (7,), 2, hidden=(13, 11)),
+    "nade-orders": lambda: autoregressive_on(nade, (7,), 5, hidden=(13, 11), training="all_orders", num_orders=2),
+    "pixelcnn": lambda: autoregressive_on(pixelcnn, (4, 3, 1), 2, features=7, num_blocks=1, head=11),
+    "pixelcnn-colors": lambda: autoregressive_on(pixelcnn, (4, 2, 3), 5, features=6, num_blocks=1, head=9),
+    "gated-pixelcnn": lambda: autoregressive_on(
+        gated_pixelcnn, (4, 3, 1), 2, features=7, num_layers=2, head=11, conditional=True
+    ),
+    "gated-pixelcnn-colors": lambda: autoregressive_on(gated_pixelcnn, (4, 2, 3), 5, features=6, num_layers=2, head=9),
     "gan-packed": lambda: gan_on(("gradient_penalty",), packing=2, discriminator_steps=2, generator_steps=3),
 }
 
@@ -372,4 +404,8 @@ QUICK = {
     "vae-bernoulli",
     "autoencoder",
     "gan",
+    "made",
+    "nade",
+    "pixelcnn",
+    "gated-pixelcnn",
 }

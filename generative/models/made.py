@@ -70,12 +70,12 @@ def outputs(params: Params, degrees: masks.Degrees, x: Array) -> Array:
     """Outputs [B, D, P] given `x` [B, D] in [0, 1]: those of a variable see only the variables before it."""
     h, below, last = x, degrees.variables, degrees.variables
     for kernel, bias, above in zip(params.kernels, params.biases, degrees.hidden, strict=True):
-        h = nn.relu(h @ jnp.where(above >= below[:, None], kernel, 0.0) + bias)
+        h = nn.relu(h @ (kernel * (above >= below[:, None])) + bias)
         below = above
     # A hidden unit of degree m has seen variable m, a variable of place m has not seen itself.
-    y = _product(h, jnp.where((last > below[:, None])[..., None], params.output, 0.0)) + params.offset
+    y = _product(h, params.output * (last > below[:, None])[..., None]) + params.offset
     if params.direct is not None:
-        y += _product(x, jnp.where((last > last[:, None])[..., None], params.direct, 0.0))
+        y += _product(x, params.direct * (last > last[:, None])[..., None])
     return y
 
 
