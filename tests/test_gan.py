@@ -1,5 +1,6 @@
 """The GAN: who moves whom, counts of steps, averages, and samples under labels."""
 
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -9,6 +10,8 @@ from jax import numpy as jnp
 from jax import random
 from learners import labelled_images
 
+from experiments import presets
+from experiments.experiment import build
 from generative import data
 from generative.models import gan
 from jaxrl.core import networks
@@ -92,3 +95,29 @@ def test_what_cannot_work_is_refused():
     ):
         with pytest.raises(ValueError, match=said):
             gan.make(spec, gan.Config(**changes))
+
+
+# Learning
+
+
+@pytest.mark.learning
+@pytest.mark.parametrize(
+    ("preset", "seeds", "goals"),
+    [
+        ("gan-ring", 4, {"eval/modes": 8, "eval/quality": 0.93}),
+        ("gan-grid", 4, {"eval/modes": 24, "eval/quality": 0.8}),
+        ("gan-digits", 4, {"eval/agreement": 0.95, "eval/coverage": 0.8}),
+        ("pix2pix-sprites", 2, {"eval/l1": 0.5}),
+        ("cyclegan-digits", 4, {"eval/l1": 0.1}),
+    ],
+)
+def test_preset_reaches_its_goals(preset, seeds, goals):
+    """In every seed, at least; errors of translation at most, as a share of that of the image left as it is."""
+    program = build(replace(presets.get(preset), seeds=seeds, evaluations=1))
+    runs = program.start(program.keys, program.hparams, program.source)
+    _, metrics = program.advance(runs, program.hparams, program.source)
+    for name, goal in goals.items():
+        if name == "eval/l1":
+            assert (metrics[name] / metrics["eval/copy_l1"]).max() <= goal
+        else:
+            assert metrics[name].min() >= goal, metrics[name]
