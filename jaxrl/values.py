@@ -29,14 +29,16 @@ def num_actions(spec: Spec) -> int:
     return spec.action.num
 
 
-def network(spec: Spec, description: networks.MLP | networks.CNN) -> networks.Network:
+def network(spec: Spec, description: networks.MLP | networks.CNN, out_scale: float = 1.0) -> networks.Network:
     """Network with `apply(params, obs [..., *obs_shape]) -> values [..., A]`.
+
+    They start of the order of `out_scale`.
 
     Raises:
         ValueError: continuous actions, or a description that does not suit the observations.
     """
     encode, obs_shape = policies.encoder(spec)
-    inner = networks.build(description, obs_shape, num_actions(spec), 1.0)
+    inner = networks.build(description, obs_shape, num_actions(spec), out_scale)
     return networks.Network(inner.init, lambda params, obs: inner.apply(params, encode(obs)))
 
 

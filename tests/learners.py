@@ -386,10 +386,8 @@ LEARNERS: dict[str, Callable[[], Case]] = {
 
 # One form of each algorithm; the rest is tested in the longer run.
 QUICK = {
-    "ddpg",
     "td3",
     "sac",
-    "sac-discrete",
     "reinforce",
     "a2c-discrete",
     "ppo-discrete",
