@@ -44,6 +44,7 @@ def test_lanes_over_8_devices_equal_lanes_on_one_and_need_no_communication(name)
     assert found["distance"] < 1
 
 
+@pytest.mark.slow
 def test_a_run_split_over_8_devices_equals_the_run_on_one():
     found = on_devices(8, "split", "ppo")
     assert found["distance"] < 1
