@@ -48,8 +48,7 @@ def gradient_variances(
 
         def gradient(episode):
             batch = reinforce.make_batch(episode, state, network, settings, max_steps, hparams)
-            arguments = network, head, "none", batch, hparams  # of the policy alone
-            per_step, _ = jax.grad(reinforce.loss, has_aux=True)(state.fit.params, *arguments)
+            per_step, _ = jax.grad(reinforce.loss, has_aux=True)(state.fit.params, network, head, batch)
             return jax.tree.map(lambda leaf: max_steps * leaf, per_step)
 
         gradients = jax.vmap(gradient, in_axes=2)(jax.tree.map(lambda leaf: leaf[:, None], path))

@@ -42,7 +42,8 @@ def test_episodes_count_that_had_time_enough():
 def obs_is_value():
     """A network whose value is the observation and whose policy is even."""
     return networks.Network(
-        lambda key: {}, lambda params, obs: ((jnp.zeros((*obs.shape[:-1], 2)), jnp.zeros(0)), obs[..., 0])
+        lambda key: {},
+        lambda params, obs: ((jnp.zeros((*obs.shape[:-1], 2)), jnp.zeros(0)), obs[..., 0] + params.get("critic", 0)),
     )
 
 
@@ -60,7 +61,7 @@ def path():
 def test_returns_and_baselines_by_hand(baseline):
     """Only a value knows what comes after a time limit; nothing comes after an end, whatever the limit says."""
     config = reinforce.Config(baseline=baseline, weight_by_discount=True)
-    state = reinforce.State(fit.Fit({}, ()), jnp.float32(10))
+    state = reinforce.State(fit.Fit({}, ()), (), jnp.float32(10))
     batch = reinforce.make_batch(path(), state, obs_is_value(), config, 2, reinforce.Hyperparams(discount=0.5))
     after = 50 if baseline == "value" else 0
     to_go = np.array([[1 + 0.5 * (4 + 0.5 * after), 3, 3], [4 + 0.5 * after, 4, 4]])
@@ -71,20 +72,16 @@ def test_returns_and_baselines_by_hand(baseline):
     assert all(leaf.shape[0] == 9 for leaf in jax.tree.leaves(batch))
 
 
-@pytest.mark.parametrize("baseline", ["none", "value"])
-def test_loss_by_hand(baseline):
+def test_losses_by_hand():
     """Steps that do not count, here the last, add nothing, but each sum is over the number of all."""
-    head = policies.head(Discrete(2), "gaussian")
+    head, network = policies.head(Discrete(2), "gaussian"), obs_is_value()
     obs, action = jnp.array([[1.0], [2.0], [3.0], [4.0]]), jnp.array([0, 1, 1, 0])
     to_go, advantage = jnp.array([3.0, 2.0, 0.0, 99.0]), jnp.array([1.0, -2.0, 4.0, 99.0])
     batch = reinforce.Batch(obs, action, to_go, advantage, jnp.array([True, True, True, False]))
-    hparams = reinforce.Hyperparams(value_coef=0.3)
-    total, metrics = reinforce.loss({}, obs_is_value(), head, baseline, batch, hparams)
-    policy_loss = np.log(2) * (1 - 2 + 4) / 4
-    value_loss = 0.5 * (2**2 + 0 + 3**2) / 4
-    np.testing.assert_allclose(total, policy_loss + 0.3 * value_loss * (baseline == "value"), rtol=1e-6)
-    np.testing.assert_allclose([metrics["policy_loss"], metrics["entropy"]], [policy_loss, np.log(2)], rtol=1e-6)
-    assert ("value_loss" in metrics) == (baseline == "value")
+    total, metrics = reinforce.loss({}, network, head, batch)
+    np.testing.assert_allclose([total, metrics["entropy"]], [np.log(2) * (1 - 2 + 4) / 4, np.log(2)], rtol=1e-6)
+    total, _ = reinforce.value_loss(jnp.float32(1), {"critic": jnp.float32(50)}, network, batch)
+    np.testing.assert_allclose(total, 0.5 * (1**2 + 1**2 + 4**2) / 4, rtol=1e-6)
 
 
 # Updates
@@ -113,6 +110,7 @@ def test_a_constant_baseline_is_of_earlier_updates():
 def solved(probe, hparams, **options):
     """Train on a probe; a function from observations to values, the last evaluation, the agent and its state."""
     env, env_params = probe
+    options = {"num_epochs": 1, "num_minibatches": 1, **options}
     config = reinforce.Config(num_envs=16, num_steps=6, network=LINEAR, eval_episodes=64, **options)
     agent = reinforce.make(env, config)
     train = partial(loop.train, agent, num_updates=400, eval_every=400)
@@ -127,7 +125,7 @@ def solved(probe, hparams, **options):
     return value, metrics, agent, run.state
 
 
-FAST = reinforce.Hyperparams(learning_rate=Linear(0.1, 0.0), discount=0.8)
+FAST = reinforce.Hyperparams(learning_rate=Linear(0.1, 0.0), value_learning_rate=Linear(0.1, 0.0), discount=0.8)
 
 
 def test_a_time_limit_is_no_end():
@@ -161,6 +159,7 @@ def test_a_target_off_the_centre_of_its_bounds_is_reached():
     [
         ({"num_envs": 0}, "num_envs=0 must be at least 1"),
         ({"eval_episodes": 0}, "eval_episodes=0 must be at least 1"),
+        ({"num_minibatches": 7}, r"num_minibatches=7 does not divide .*=2000 .*use num_minibatches=5 or 8"),
         ({"num_steps": 99}, r"num_steps=99 .* delayed.* use num_steps=100 or more"),
         ({"network": networks.MLP(dropout=0.1)}, r"dropout=0\.1"),
         ({"network": networks.CNN()}, r"images.*use an MLP"),

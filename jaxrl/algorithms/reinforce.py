@@ -27,6 +27,8 @@ class Config:
     num_steps: int = 1000  # steps in each of them per update, T: at least the time limit of an episode
     baseline: Baseline = "value"  # taken from the returns: nothing, their running mean, or a learned value
     weight_by_discount: bool = False  # step t of an episode counts discount**t: the gradient of the discounted return
+    num_epochs: int = 4  # of the learned value: passes over the collected steps
+    num_minibatches: int = 8  # and its gradient steps per pass
     network: networks.MLP | networks.CNN = networks.MLP()  # of actor and critic
     distribution: policies.HeadName = "gaussian"  # of continuous actions
     optimizer: fit.OptimizerFactory = fit.Optimizer(epsilon=1e-5)  # from a learning rate to a transformation
@@ -41,17 +43,18 @@ class Config:
 class Hyperparams(NamedTuple):
     """Traced numbers: any of them may carry a vmap axis or be a schedule."""
 
-    learning_rate: Any = 5e-3  # of the optimiser
+    learning_rate: Any = 5e-3  # of the policy
+    value_learning_rate: Any = 3e-3  # of the value
     discount: Any = 0.99  # weight of a reward one step later
     baseline_rate: Any = 0.5  # of the way that the constant baseline goes to the mean return of each update
-    value_coef: Any = 0.5  # weight of the critic's loss
-    max_grad_norm: Any = jnp.inf  # bound on the global norm of the gradient
+    max_grad_norm: Any = jnp.inf  # bound on the global norm of the policy's gradient
 
 
 class State(NamedTuple):
     """Everything a run carries from update to update."""
 
-    fit: fit.Fit
+    fit: fit.Fit  # policy and critic; the state of the optimiser is the policy's
+    critic_opt_state: Any  # of the learned value
     mean_return: Array  # [] running mean of the returns of earlier updates: the constant baseline
 
 
@@ -74,7 +77,7 @@ def whole_episodes(done: Array, max_steps: int) -> tuple[Array, Array]:
     """
     length = done.shape[0]
     time = jnp.arange(length)[:, None]
-    begins = jnp.roll(done, 1, axis=0).at[0].set(True)
+    begins = jnp.roll(done, 1, axis=0)  # whatever comes round to the first step, which begins an episode: its time is 0
     first = lax.cummax(jnp.where(begins, time, 0), axis=0)
     return first <= length - max_steps, time - first
 
@@ -106,26 +109,24 @@ def make_batch(
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), batch)
 
 
-def loss(
-    params: Any, network: networks.Network, head: policies.Head, baseline: Baseline, batch: Batch, hparams: Hyperparams
-) -> tuple[Array, dict[str, Array]]:
-    """Equation 13.11 as a loss, and that of a learned value. Returns (scalar, metrics).
+def loss(params: Any, network: networks.Network, head: policies.Head, batch: Batch) -> tuple[Array, dict[str, Array]]:
+    """Equation 13.11 as a loss. Returns (scalar, metrics).
 
     The steps that count are summed and divided by B, always the same number. Their mean would weigh each step by the
     lengths of the episodes played with it, which its action has a part in.
     """
-    outputs, value = network.apply(params, batch.obs)
+    outputs, _ = network.apply(params, batch.obs)
     policy = head.distribution(*outputs)
+    total = -(batch.whole * policy.log_prob(batch.action) * batch.advantage).mean()
+    entropy = (batch.whole * policy.entropy()).sum() / batch.whole.sum()
+    return total, {"policy_loss": total, "entropy": entropy}
 
-    def mean(x):
-        return (batch.whole * x).mean()
 
-    total = policy_loss = -mean(policy.log_prob(batch.action) * batch.advantage)
-    metrics = {"policy_loss": policy_loss, "entropy": mean(policy.entropy()) / mean(1.0)}
-    if baseline == "value":
-        metrics["value_loss"] = 0.5 * mean(jnp.square(value - batch.to_go))
-        total += hparams.value_coef * metrics["value_loss"]
-    return total, metrics
+def value_loss(critic: Any, params: Any, network: networks.Network, batch: Batch) -> tuple[Array, dict[str, Array]]:
+    """Half the squared error against the returns, over B, with `critic` in its place among `params`."""
+    _, value = network.apply({**params, "critic": critic}, batch.obs)
+    total = 0.5 * (batch.whole * jnp.square(value - batch.to_go)).mean()
+    return total, {"value_loss": total}
 
 
 def check(spec: Spec, config: Config) -> None:
@@ -136,6 +137,9 @@ def check(spec: Spec, config: Config) -> None:
             f"num_steps={config.num_steps} may not see the end of an episode of {spec.name}, which is cut after "
             f"{spec.max_steps}: use num_steps={spec.max_steps} or more."
         )
+    if config.baseline == "value":
+        checks.at_least_one(num_epochs=config.num_epochs, num_minibatches=config.num_minibatches)
+        checks.divides(config.num_minibatches, config.steps_per_update, "num_minibatches", "num_envs * num_steps")
     if config.network.dropout:
         raise ValueError(
             f"dropout={config.network.dropout} would credit the actions of one random network to another: "
@@ -155,7 +159,9 @@ def make(env: Env, config: Config, network: networks.Network | None = None) -> r
         network = policies.actor_critic(env.spec, head, config.network)
 
     def init(key, hparams, env_params):
-        return State(fit.start(config.optimizer, network.init(key)), jnp.zeros(()))
+        params = network.init(key)
+        critic_opt_state = config.optimizer(hparams.value_learning_rate).init(params["critic"])
+        return State(fit.start(config.optimizer, params), critic_opt_state, jnp.zeros(()))
 
     def act(key, state, obs, greedy=False):
         outputs, _ = network.apply(state.fit.params, obs)
@@ -167,21 +173,37 @@ def make(env: Env, config: Config, network: networks.Network | None = None) -> r
         action = head.distribution(*outputs).sample(seed=key)
         return head.to_env(action), action
 
+    def learn_value(key, state, batch, hparams):
+        params, optimizer = state.fit.params, config.optimizer(hparams.value_learning_rate)
+        critic, metrics = fit.epochs(
+            key,
+            lambda critic, minibatch: fit.step(optimizer, value_loss, critic, params, network, minibatch),
+            fit.Fit(params["critic"], state.critic_opt_state),
+            batch,
+            config.num_epochs,
+            config.num_minibatches,
+        )
+        fitted = state.fit._replace(params={**params, "critic": critic.params})
+        return state._replace(fit=fitted, critic_opt_state=critic.opt_state), metrics
+
     def update(key, state, hparams, env_params):
-        start_key, collect_key = random.split(key)
+        start_key, collect_key, epochs_key = random.split(key, 3)
         cursor = rollout.start(env, start_key, config.num_envs, env_params)
         policy = partial(explore, state)
         _, path = rollout.collect(env, policy, cursor, env_params, collect_key, config.num_steps)
         batch = make_batch(path, state, network, config, env.spec.max_steps, hparams)
         optimizer = config.optimizer(hparams.learning_rate)
-        arguments = network, head, config.baseline, batch, hparams
+        arguments = network, head, batch
         fitted, metrics = fit.step(optimizer, loss, state.fit, *arguments, max_grad_norm=hparams.max_grad_norm)
-        new_mean = (batch.whole * batch.to_go).sum() / batch.whole.sum()
-        mean_return = state.mean_return + hparams.baseline_rate * (new_mean - state.mean_return)
-        whole = batch.whole.reshape(path.reward.shape)
-        ended = path.terminated | path.truncated
-        episode_return = (whole * path.reward).sum() / (whole & ended).sum()
-        return State(fitted, mean_return), {**metrics, "return": episode_return, "share_whole": whole.mean()}
+        mean_return = (batch.whole * batch.to_go).sum() / batch.whole.sum()
+        mean_return = state.mean_return + hparams.baseline_rate * (mean_return - state.mean_return)
+        state = State(fitted, state.critic_opt_state, mean_return)
+        if config.baseline == "value":
+            state, value_metrics = learn_value(epochs_key, state, batch, hparams)
+            metrics |= value_metrics
+        whole, done = batch.whole.reshape(path.reward.shape), path.terminated | path.truncated
+        episode_return = (whole * path.reward).sum() / (whole & done).sum()
+        return state, {**metrics, "return": episode_return, "share_whole": whole.mean()}
 
     def evaluate(key, state, hparams, env_params):
         def policy(key, obs):
