@@ -507,12 +507,12 @@ PRESETS = {
     "gan-grid": Preset(
         "gan",
         data("grid"),
-        20_000 * 64,
+        25_000 * 64,
         config={"latent_size": 2, **TOY_GAN},
         hparams={
             "learning_rate": Linear(2e-3, 6e-5),
-            "discriminator_learning_rate": 3e-3,
-            "gradient_penalty": Linear(0.01, 0.0002),
+            "discriminator_learning_rate": Linear(2e-3, 6e-4),
+            "gradient_penalty": Linear(0.01, 0.0003),
             "average_decay": 0.998,
         },
         evaluations=20,

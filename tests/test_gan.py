@@ -13,6 +13,7 @@ from learners import labelled_images
 from experiments import presets
 from experiments.experiment import build
 from generative import data
+from generative.image_networks import DCGAN
 from generative.models import gan
 from jaxrl.core import networks
 
@@ -86,12 +87,13 @@ def test_the_discriminator_sees_real_examples_with_their_labels(monkeypatch):
 
 
 def test_what_cannot_work_is_refused():
-    spec, _ = data.from_arrays("mine", np.ones((4, 3)), np.zeros((4, 3)))
+    spec, _ = data.from_arrays("mine", np.ones((4, 8, 8)), np.zeros((4, 8, 8)))
     for changes, said in (
         ({"packing": 0}, "packing=0"),
         ({"discriminator_steps": 0}, "discriminator_steps=0"),
         ({"conditional": True}, "mine has no labels"),
         ({"discriminator": networks.CNN()}, "A CNN reads images"),
+        ({"discriminator": DCGAN(), "penalize": True}, "use discriminator=DCGAN"),
     ):
         with pytest.raises(ValueError, match=said):
             gan.make(spec, gan.Config(**changes))

@@ -110,7 +110,7 @@ def make(spec: data.Spec, config: Config) -> Model:
     """A GAN.
 
     Raises:
-        ValueError: sizes that cannot work; labels asked for where there are none.
+        ValueError: sizes that cannot work; labels asked for where there are none; a penalty across a batch.
     """
     _check(spec, config)
     num_labels = (spec.num_classes or 0) if config.conditional else 0
@@ -199,6 +199,12 @@ def _check(spec: data.Spec, config: Config) -> None:
         generator_steps=config.generator_steps,
         packing=config.packing,
         batch_size=config.batch_size,
+        eval_samples=config.eval_samples,
     )
+    if config.penalize and isinstance(config.discriminator, DCGAN) and config.discriminator.norm == "batch":
+        raise ValueError(
+            "The penalty is on each example's own gradient, which batch normalisation mixes with the others': "
+            "use discriminator=DCGAN(norm='none'), or penalize=False."
+        )
     if config.conditional and spec.num_classes is None:
         raise ValueError(f"{spec.name} has no labels to be conditional on: use conditional=False.")
