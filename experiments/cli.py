@@ -76,6 +76,7 @@ class Evaluate:
 
     config: Any = field(metadata=FLAT)
     seed: int = 0  # of the evaluation, not of the run
+    disentanglement: bool = False  # score the latents of a model of sprites against their factors; minutes per seed
 
 
 @dataclass(frozen=True)
@@ -255,7 +256,12 @@ def evaluate(words: list[str]) -> int:
         return cli_sweep.evaluate(path, asked.seed, vars(asked.config))
     restored = evaluation.restore(path, **vars(asked.config))
     print(evaluation.heading(restored))
-    print(evaluation.table(restored, evaluation.evaluate(restored, asked.seed)))
+    metrics = evaluation.evaluate(restored, asked.seed)
+    if asked.disentanglement:
+        from experiments import disentangling
+
+        metrics = {**metrics, **disentangling.scores(restored, asked.seed)}
+    print(evaluation.table(restored, metrics))
     return 0
 
 

@@ -1,0 +1,64 @@
+"""A trained model's latents scored against the known factors of its data, seed by seed."""
+
+from typing import Any
+
+import jax
+import numpy as np
+from jax import Array, random
+
+from experiments.evaluation import Restored
+from generative import data, disentanglement, sprites
+
+NUM_TREE_EXAMPLES = 1000  # behind DCI, whose trees take long
+
+
+def scores(restored: Restored, seed: int = 0, num_votes: int = 10_000) -> dict[str, np.ndarray]:
+    """The five scores of `disentanglement`, DCI's first two parts alone, leaves [S].
+
+    Raises:
+        ValueError: the model has no codes, or its data no known factors.
+    """
+    _, experiment, program, runs = restored
+    examples = getattr(program.source, "train", None)
+    if getattr(program.learner, "encode", None) is None or not isinstance(examples, data.Rendered):
+        raise ValueError(f"{experiment} has no latents to score against known factors: train a VAE on --data sprites.")
+    measured = [
+        score(
+            program.learner,
+            jax.tree.map(lambda leaf, lane=lane: leaf[lane], runs.state),
+            examples.grid,
+            seed,
+            num_votes,
+        )
+        for lane in range(experiment.seeds)
+    ]
+    return {name: np.array([each[name] for each in measured]) for name in measured[0]}
+
+
+def score(model: Any, state: Any, grid: sprites.Grid, seed: int, num_votes: int) -> dict[str, float]:
+    """The scores of one state; half as many votes test as train."""
+
+    def draw(state: Any) -> Any:
+        def represent(values: Array) -> Array:
+            return model.encode(random.key(seed), state, grid.images(values))
+
+        keys = random.split(random.key(seed), 6)
+        sizes, counts = grid.sizes, (num_votes, num_votes // 2)
+        return (
+            [disentanglement.draw_codes(key, represent, sizes) for key in keys[:2]],
+            [disentanglement.draw_variances(keys[2 + i], represent, sizes, counts[i]) for i in range(2)],
+            [disentanglement.draw_differences(keys[4 + i], represent, sizes, counts[i]) for i in range(2)],
+        )
+
+    (train, test), variances, differences = jax.device_get(jax.jit(draw)(state))
+    few = (disentanglement.Codes(*(leaf[:NUM_TREE_EXAMPLES] for leaf in codes)) for codes in (train, test))
+    disentangled, complete, _ = disentanglement.dci(*few)
+    categorical = [grid.factors.index(name) for name in ("color", "shape") if name in grid.factors]
+    return {
+        "mig": disentanglement.mutual_information_gap(train),
+        "factor_vae": disentanglement.factor_vae_score(train, *variances),
+        "beta_vae": disentanglement.beta_vae_score(*differences),
+        "dci_disentanglement": disentangled,
+        "dci_completeness": complete,
+        "sap": disentanglement.separated_attribute_predictability(train, test, categorical),
+    }
