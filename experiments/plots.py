@@ -163,7 +163,7 @@ def examples(restored: Restored) -> list[Path]:
         _image(_tiles(drawn, 8), path / "samples.png", "Samples")
         pictures.append(path / "samples.png")
     if getattr(program.learner, "reconstruct", None) is None:
-        return [path / "samples.png", *players(path)]
+        return [path / "samples.png", *_sequential(restored), *players(path)]
     from generative import data
 
     x = program.source.test.x[:32]
@@ -209,6 +209,52 @@ def _latents(restored: Restored) -> list[Path]:
         tiles = _tiles(rows.reshape(-1, *rows.shape[2:]), sampling.NUM_STEPS)
         _image(tiles, restored.path / f"{name}.png", titles[name])
     return [restored.path / f"{name}.png" for name in titles]
+
+
+def _sequential(restored: Restored) -> list[Path]:
+    """How the first seed's model draws value after value: completions.png, nats.png and receptive.png."""
+    path, _, program, runs = restored
+    model, spec = program.learner, program.given
+    if getattr(model, "complete", None) is None:
+        return []
+    from generative import data
+
+    state = jax.tree.map(lambda leaf: leaf[0], runs.state)
+    height, width, _ = spec.shape
+    x = program.source.test.x[:16]
+    labels = sampling.labels(restored, len(x))
+    scaled = np.asarray(data.scale(x, spec.levels))
+    upper = np.zeros(spec.shape, bool)
+    upper[: height // 2] = True
+    rows = [jax.jit(model.complete)(key, state, x, upper, *labels) for key in random.split(random.key(0), 2)]
+    shown = np.stack([np.where(upper, scaled, 0.5), *rows, scaled], 1)
+    title = "Upper half given, completed twice, and the test image"
+    _image(_tiles(shown.reshape(-1, *spec.shape), 8), path / "completions.png", title)
+
+    params, middle = state.fit.params, (height // 2, width // 2)
+    nats = jax.jit(model.nats)(params, program.source.test.x[:500], *sampling.labels(restored, 500))
+    _heat(nats.sum(-1).mean(0), path / "nats.png", "Nats that each test pixel costs, given those before it")
+
+    def seen(image: jax.Array) -> jax.Array:
+        return (model.outputs(params, image, *labels)[:, middle[0], middle[1]] ** 2).sum()
+
+    strength = jax.jit(jax.grad(seen))(scaled)
+    _heat(
+        np.abs(strength).sum((0, -1)), path / "receptive.png", "Where the prediction of the middle pixel looks", middle
+    )
+    return [path / f"{name}.png" for name in ("completions", "nats", "receptive")]
+
+
+def _heat(values: np.ndarray, target: Path, title: str, place: tuple[int, int] | None = None) -> None:
+    """A map [H, W] of numbers as colours, with a cross at `place`."""
+    figure = Figure(figsize=(4.6, 4.3), dpi=150, layout="constrained")
+    axes = figure.add_subplot()
+    figure.colorbar(axes.imshow(values, cmap="viridis", interpolation="nearest"), ax=axes, shrink=0.8)
+    if place is not None:
+        axes.plot(place[1], place[0], marker="x", color="white", markeredgewidth=2)
+    axes.set_title(title, color=GREY, fontsize=9)
+    axes.set_axis_off()
+    figure.savefig(target)
 
 
 def _scatter(restored: Restored) -> Path:
