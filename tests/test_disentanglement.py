@@ -80,8 +80,8 @@ def test_factor_vae_score(drawn):
     assert score(drawn["silent"]) < 0.4  # all latents are collapsed: one factor in four
 
 
-def test_factor_vae_score_names_the_latents_that_are_left():
-    """A collapsed latent before the active ones must not shift their numbers."""
+def test_collapsed_latents_have_no_vote():
+    """One that never varies would win every time."""
     represent = lambda value: jnp.concatenate([0 * value[:, :1], 3.0 * value], -1)  # noqa: E731
     draw = jax.jit(lambda seed: disentanglement.draw_variances(random.key(seed), represent, SIZES, 208, 16))
     values = disentanglement.draw_values(random.key(0), SIZES, 200)
