@@ -6,6 +6,7 @@ from typing import Any, Literal
 from experiments import lanes, options, study, sweeping
 from experiments.experiment import FLAT, Experiment
 from jaxrl.core import devices, results, search
+from jaxrl.core.population import Population
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Sweep:
     over: tuple[str, ...] = ()  # NAME=VALUE,VALUE or NAME=log:LOW:HIGH:COUNT or NAME=uniform:LOW:HIGH:COUNT each
     points: int | None = None  # draw so many from ranges NAME=log:LOW:HIGH; every combination of values if not given
     draw: int = 0  # seed of the drawing
-    spend: Literal["everything", "halving"] = "everything"  # all lanes to the end, or the best ones for longer
+    spend: Literal["everything", "halving", "population"] = "everything"  # who is run for how long
     factor: int = 3  # of halving: one point in so many goes on from each stage
     stages: int = 3  # of halving
     at_once: int | None = None  # lanes of a program that run together; as many as fit in memory if not given
@@ -64,12 +65,16 @@ def sweep(words: list[str], base: Experiment, preset: str | None) -> int:
     program = f"python -m experiments sweep {base.algorithm}"
     asked: Any = options.parse(words, Sweep(base, preset=preset), program, "Train many settings in few programs.")
     asked.processes.join()
-    halving = asked.spend == "halving"
+    ways = {
+        "everything": search.Everything(),
+        "halving": search.Halving(asked.factor, asked.stages),
+        "population": Population(),
+    }
     result = sweeping.sweep(
         asked.experiment,
         points=asked.points,
         draw=asked.draw,
-        spend=search.Halving(asked.factor, asked.stages) if halving else search.Everything(),
+        spend=ways[asked.spend],
         at_once=asked.at_once,
         run_dir=asked.run_dir,
         checkpoint_every=asked.checkpoint_every,

@@ -11,7 +11,7 @@ from jax import random
 from experiments import folder, sources, study, sweeping, waves
 from experiments.experiment import Experiment, build, facts
 from experiments.study import Plan
-from jaxrl.core import checkpoint, devices, loop, results, schedule
+from jaxrl.core import checkpoint, devices, fields, loop, results, schedule
 
 
 def evaluate(path: str | Path, seed: int = 0, **eval_config: Any) -> Any:
@@ -31,16 +31,16 @@ def evaluate(path: str | Path, seed: int = 0, **eval_config: Any) -> Any:
     for wave in reversed(waves.found(path)):
         lanes = [lane for lane in wave.lanes if lane not in seen]
         if lanes and checkpoint.newest(wave.path / folder.CHECKPOINTS) is not None:
-            runs = waves.states(plan, [wave], lanes)
+            carried = waves.states(plan, [wave], lanes)
             lane_keys = keys[np.array(lanes) % plan.lanes.num_seeds]
-            parts.append((lanes, [0], _evaluate(plan, wave.group, lanes, lane_keys, runs)))
+            parts.append((lanes, [0], _evaluate(plan, wave.group, lanes, lane_keys, carried)))
             seen |= set(lanes)
     if not parts:
         raise ValueError(f"{path} has no checkpoint yet: continue it with `python -m experiments resume {path}`.")
     return sweeping.dataset(plan, parts)
 
 
-def _evaluate(plan: Plan, number: int, lanes: list[int], keys: Any, runs: Any) -> dict[str, np.ndarray]:
+def _evaluate(plan: Plan, number: int, lanes: list[int], keys: Any, carried: Any) -> dict[str, np.ndarray]:
     """Metrics with leaves [L, 1]."""
     group, learner = plan.lanes.groups[number], plan.programs[number].learner
 
@@ -53,8 +53,8 @@ def _evaluate(plan: Plan, number: int, lanes: list[int], keys: Any, runs: Any) -
     mesh = devices.mesh()
     mesh = mesh if len(lanes) % mesh.size == 0 else devices.mesh(devices=jax.local_devices()[:1])
     where = devices.shardings(mesh, group.axes)
-    _, hparams, source = group.arguments(lanes)
-    arguments = jax.device_put(((keys, runs), hparams, source), where)
+    hparams, source = waves.hparams_of(plan, number, lanes, carried), group.arguments(lanes)[2]
+    arguments = jax.device_put(((keys, waves.runs_of(carried)), hparams, source), where)
     metrics = jax.jit(devices.lanes_over(mesh, group.map(one), group.axes))(*arguments)
     return {name: leaf[:, None] for name, leaf in jax.device_get(metrics).items()}
 
@@ -71,7 +71,7 @@ def extract(
 
     Args:
         path: the sweep's folder.
-        point: number of the point; the best if None.
+        point: number of the point; the best if None, or of a population the best member.
         seed: of the lane; the first if None.
         run_dir: folder of the run; a dated one under `runs` if None.
         steps: a new length of the run, no shorter than it was. Schedules are stretched over it.
@@ -80,10 +80,11 @@ def extract(
         ValueError: no such lane, nothing saved of it yet, the folder is taken, or the run would get shorter.
     """
     path, _, described = sweeping.open_sweep(path)
-    plan, sweep = study.plan(described), study.plan(described).lanes
-    if point is None:
-        point = plan.place(results.ranking(sweeping.read(path))[0])
+    plan = study.plan(described)
+    sweep = plan.lanes
     seed = sweep.first_seed if seed is None else seed
+    if point is None:
+        point = best_point(plan, sweeping.read(path), seed)
     if not 0 <= point < sweep.num_points or seed not in sweep.seeds:
         raise ValueError(
             f"There is no point {point} with seed {seed}: points are 0 to {sweep.num_points - 1}, "
@@ -92,14 +93,20 @@ def extract(
     lane = point * sweep.num_seeds + seed - sweep.first_seed
     number = next(number for number, group in enumerate(sweep.groups) if lane in group.lanes)
     program = plan.programs[number]
+    try:
+        carried = waves.states(plan, reversed(waves.found(path)), [lane])
+    except FileNotFoundError as error:
+        raise ValueError(f"{path}: {error}") from None
     experiment = alone(described.experiment, sweep, lane)
+    if plan.unit > 1:  # what the population has come to
+        now = waves.hparams_of(plan, number, [lane], carried)
+        for field in sweep.swept:
+            hparams = fields.replaced(experiment.hparams, field.path, fields.at(now, field.path)[0].item())
+            experiment = dataclasses.replace(experiment, hparams=hparams)
     if steps is not None:
         experiment = _lengthened(experiment, program.num_updates, program.eval_every, steps)
     single = build(experiment)
-    try:
-        runs = waves.states(plan, reversed(waves.found(path)), [lane])
-    except FileNotFoundError as error:
-        raise ValueError(f"{path}: {error}") from None
+    runs = waves.runs_of(carried)
     runs = runs._replace(num_updates=runs.num_updates.at[:].set(single.num_updates))
     rows = [
         {name: value for name, value in row.items() if name != "lane"}
@@ -116,6 +123,13 @@ def extract(
     metrics.close()
     checkpoint.save(target / folder.CHECKPOINTS, runs, int(runs.step[0]), metadata=facts(experiment, single))
     return target
+
+
+def best_point(plan: Plan, found: Any, seed: int) -> int:
+    """Number of the best point of a sweep, or of the best member of the population of a seed."""
+    if plan.unit == 1:
+        return plan.place(results.ranking(found)[0])
+    return int(results.best_members(found)["point"].sel(seed=seed))
 
 
 def alone(experiment: Experiment, sweep: Any, lane: int) -> Experiment:

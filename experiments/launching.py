@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from experiments import registry
 from experiments.study import Plan
-from jaxrl.core import devices, loop, memory
+from jaxrl.core import devices, loop, memory, population
 
 
 class Launch(NamedTuple):
@@ -20,28 +21,41 @@ class Launch(NamedTuple):
     bytes_needed: int  # on each device
 
 
-def shapes(plan: Plan, number: int, lanes: Iterable[int]) -> tuple[Any, Any]:
-    """Shapes of the arguments of group `number`'s programs for `lanes`, and of their runs."""
+def functions(plan: Plan, number: int) -> tuple[Any, Any]:
+    """How the lanes of a group start and advance: of (keys or what was carried so far, hparams, source)."""
     group, program = plan.lanes.groups[number], plan.programs[number]
-    arguments = jax.eval_shape(lambda: group.arguments(lanes))
-    start = partial(loop.start, program.learner, num_updates=program.num_updates)
-    return arguments, jax.eval_shape(group.map(start), *arguments)
+    learner, spend = program.learner, plan.study.spend
+    if isinstance(spend, population.Population):
+        score = registry.get(plan.study.experiment.algorithm)
+        begin = population.start(learner, program.num_updates, plan.searched, group.axes)
+        then = population.chunk(
+            learner, program.eval_every, spend, plan.searched, group.axes, score.score, score.higher_is_better
+        )
+        return tuple(population.over_seeds(function, group.axes, plan.unit) for function in (begin, then))
+    start = partial(loop.start, learner, num_updates=program.num_updates)
+    return group.map(start), group.map(partial(loop.chunk, learner, program.eval_every))
+
+
+def shapes(plan: Plan, number: int, lanes: Iterable[int]) -> tuple[Any, Any]:
+    """Shapes of the arguments of group `number`'s programs for `lanes`, and of what they carry."""
+    arguments = jax.eval_shape(lambda: plan.lanes.groups[number].arguments(lanes))
+    return arguments, jax.eval_shape(functions(plan, number)[0], *arguments)
 
 
 def compile(plan: Plan, number: int, size: int, mesh: Any) -> Launch:
-    """The programs of group `number` for `size` lanes, a multiple of the devices in `mesh`."""
-    group, program = plan.lanes.groups[number], plan.programs[number]
-    (keys, hparams, source), runs = shapes(plan, number, np.resize(group.lanes, size))
+    """The programs of group `number` for `size` lanes, an equal number of whole units on each device of `mesh`."""
+    group = plan.lanes.groups[number]
+    blocks = plan.blocks(number, np.ones(plan.lanes.num_points, bool))
+    (keys, hparams, source), carried = shapes(plan, number, np.resize(np.concatenate(blocks), size))
     where = devices.shardings(mesh, group.axes)
-    start = partial(loop.start, program.learner, num_updates=program.num_updates)
-    advance = partial(loop.chunk, program.learner, program.eval_every)
 
     def over(function: Any, **options: Any) -> Any:
-        mapped = devices.lanes_over(mesh, group.map(function), group.axes)
+        mapped = devices.lanes_over(mesh, function, group.axes)
         return jax.jit(mapped, in_shardings=where, out_shardings=where[0], **options)
 
+    start, advance = functions(plan, number)
     first = over(start).lower(keys, hparams, source).compile()
-    then = over(advance, donate_argnums=0).lower(runs, hparams, source).compile()
+    then = over(advance, donate_argnums=0).lower(carried, hparams, source).compile()
     return Launch(size, first, then, max(memory.needed(first), memory.needed(then)))
 
 
@@ -57,8 +71,8 @@ def fit(plan: Plan, number: int, most: int, mesh: Any) -> tuple[Launch, str]:
     Raises:
         ValueError: not even one lane fits on each device.
     """
-    group = plan.lanes.groups[number]
-    size = multiple(min(most, len(group.lanes)), mesh.size)
+    group, step = plan.lanes.groups[number], plan.unit * mesh.size
+    size = multiple(min(most, len(group.lanes)), step)
     launch = compile(plan, number, size, mesh)
     limit = memory.available(mesh.devices.flat[0])
     each = " on each device" if mesh.size > 1 else ""
@@ -67,11 +81,12 @@ def fit(plan: Plan, number: int, most: int, mesh: Any) -> tuple[Launch, str]:
         return launch, found
     one, two = (memory.size(shapes(plan, number, group.lanes[[0] * count])[0]) for count in (1, 2))
     shared = 2 * one - two  # what has no lane axis
-    fitting = memory.fitting(size // mesh.size, launch.bytes_needed, shared, limit) * mesh.size
+    fitting = memory.fitting(size // mesh.size, launch.bytes_needed, shared, limit) // plan.unit * step
     if fitting == 0:
-        raise ValueError(f"{found}, and not one lane fits: use smaller sizes.")
+        least = f"{plan.unit} lanes" if plan.unit > 1 else "one lane"
+        raise ValueError(f"{found}, and not even {least} would fit: use smaller sizes.")
     waves = -(-size // fitting)
-    size = multiple(-(-size // waves), mesh.size)
+    size = multiple(-(-size // waves), step)
     return compile(plan, number, size, mesh), f"{found}, {fitting} fit: {waves} waves of {size}"
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from experiments import sources
 from experiments.experiment import Experiment, Program, build
 from jaxrl.core import search, sweep
+from jaxrl.core.population import Population, Searched
 from jaxrl.core.schedule import Linear
 
 
@@ -24,7 +25,8 @@ class Study:
     names: tuple[str, ...]  # of the fields swept
     values: tuple[tuple[Any, ...], ...]  # of each field: in a grid those that are combined, else one for each point
     combined: bool  # a grid
-    spend: search.Everything | search.Halving = search.Everything()
+    spend: search.Everything | search.Halving | Population = search.Everything()
+    ranges: tuple[Any, ...] = ()  # that the points were drawn from, one for each field
 
     def __str__(self) -> str:
         return f"{self.experiment} over {', '.join(self.names) or 'seeds'}"
@@ -36,6 +38,24 @@ class Plan(NamedTuple):
     study: Study
     lanes: sweep.Sweep
     programs: list[Program]  # one for each group
+
+    @property
+    def searched(self) -> tuple[Searched, ...]:
+        """What a population looks for."""
+        return tuple(map(Searched, self.lanes.swept, self.study.ranges))
+
+    @property
+    def unit(self) -> int:
+        """Lanes that must run together: the members of a population."""
+        return self.lanes.num_points if isinstance(self.study.spend, Population) else 1
+
+    def blocks(self, group: int, running: np.ndarray) -> list[tuple[int, ...]]:
+        """The lanes of a group that belong to `running` points, bool [P], those together that must be."""
+        seeds = self.lanes.num_seeds
+        lanes = [int(lane) for lane in self.lanes.groups[group].lanes if running[lane // seeds]]
+        if self.unit == 1:
+            return [(lane,) for lane in lanes]
+        return [tuple(lane for lane in lanes if lane % seeds == seed) for seed in range(seeds)]
 
     def stops(self, group: int) -> list[int]:
         """Evaluations of a group's lanes at the end of each stage."""
@@ -93,8 +113,11 @@ def describe(experiment: Experiment, values: dict[str, Any], points: int | None,
     else:
         ranges = {"points": points, "draw": draw, **values}
         found = sweep.sample(parts[0], parts[1], parts[2], seeds=count, first_seed=first, **ranges)
+    if isinstance(spend, Population):
+        _check_population(found, values, points, spend)
     names = tuple(field.name for field in found.swept)
-    study = Study(experiment, names, tuple(field.values for field in found.swept), points is None, spend)
+    drawn = tuple(field.values for field in found.swept)
+    study = Study(experiment, names, drawn, points is None, spend, tuple(values.values()) if points else ())
     return _programs(study, found, loaded)
 
 
@@ -115,6 +138,18 @@ def _programs(study: Study, found: sweep.Sweep, loaded: tuple[Any, Any]) -> Plan
     for group in range(len(programs)):
         made.stops(group)  # refuses what cannot be divided
     return made
+
+
+def _check_population(found: sweep.Sweep, values: dict[str, Any], points: int | None, spend: Population) -> None:
+    for field in found.swept:
+        if field.part != "hparams" or not isinstance(values[field.name], sweep.Uniform | sweep.LogUniform):
+            raise ValueError(
+                f"{field.name}: a population changes hyperparameters within ranges, {field.name}=log:LOW:HIGH or "
+                f"{field.name}=uniform:LOW:HIGH."
+            )
+    if points is None:
+        raise ValueError("How many members has the population? Say how many points.")
+    spend.copying(points)
 
 
 def _check_limit(experiment: Experiment, values: dict[str, Any]) -> None:

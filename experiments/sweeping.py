@@ -21,6 +21,7 @@ from experiments.interrupt import Background, Interrupt
 from experiments.progress import Bar
 from experiments.study import Plan, Study
 from jaxrl.core import devices, results, search
+from jaxrl.core.population import Population
 
 RESULTS = "results.nc"
 
@@ -50,7 +51,7 @@ def sweep(
     *,
     points: int | None = None,
     draw: int = 0,
-    spend: search.Everything | search.Halving | None = None,
+    spend: search.Everything | search.Halving | Population | None = None,
     at_once: int | None = None,
     run_dir: str | None = None,
     checkpoint_every: float = 30.0,
@@ -62,7 +63,8 @@ def sweep(
         experiment: what all lanes have in common.
         points: draw so many, from ranges (`jaxrl.core.sweep`) and sequences. None: every combination of values.
         draw: seed of the drawing.
-        spend: how steps are spent, `search.Halving()` say. None: every lane runs to the end.
+        spend: how steps are spent: `search.Halving()`, or `Population()` whose members are the points. None: every
+            lane runs to the end.
         at_once: lanes of a program that run together, rounded up to a multiple of the devices; None: all that fit.
         run_dir: the sweep's folder; a dated one under `runs` if None.
         checkpoint_every: least seconds between two checkpoints of a wave; its last state is always saved.
@@ -78,7 +80,7 @@ def sweep(
         folder.check_free(run_dir)
     plan = study.describe(experiment, values, points, draw, spend or search.Everything())
     described = encode(plan.study)
-    mesh, begin = devices.mesh(), time.perf_counter()
+    mesh, begin = _mesh(plan), time.perf_counter()
     _say(_announcement(plan, mesh))
     sizes, launches = [], {}
     for number, group in enumerate(plan.lanes.groups):
@@ -105,7 +107,7 @@ def resume(path: str | Path, *, checkpoint_every: float = 30.0) -> Result:
     plan = study.plan(described)
     training.refuse_changes(path, config["facts"], _facts(plan))
     training.note_versions(config)
-    mesh = devices.mesh()
+    mesh = _mesh(plan)
     if mesh.size != config["devices"]:
         were = f"note: there were {config['devices']} devices and now there are {mesh.size}"
         print(f"{were}: the rest may differ in the last bits.", file=sys.stderr)
@@ -196,7 +198,7 @@ def _advance(
     bar.skip(steps * (done - wave.first))
     if done == wave.until:
         return 0, 0.0
-    size = launching.multiple(len(wave.lanes), job.mesh.size)
+    size = launching.multiple(len(wave.lanes), job.plan.unit * job.mesh.size)
     if (wave.group, size) not in job.launches:
         job.launches[wave.group, size] = launching.compile(job.plan, wave.group, size, job.mesh)
     launch = job.launches[wave.group, size]
@@ -226,7 +228,14 @@ def dataset(plan: Plan, parts: list[Any], rungs: np.ndarray | None = None) -> An
         score=learner.score,
         higher_is_better=learner.higher_is_better,
         rungs=rungs if halving else None,
+        populations=plan.unit > 1,
     )
+
+
+def _mesh(plan: Plan) -> Any:
+    """The devices of this process; no more than there are populations, each of which stays on one."""
+    most = plan.lanes.num_lanes // plan.unit
+    return devices.mesh(devices=jax.local_devices()[:most])
 
 
 def _announcement(plan: Plan, mesh: Any) -> str:
@@ -246,13 +255,14 @@ def _facts(plan: Plan) -> dict[str, Any]:
 def _finish(path: Path, plan: Plan, found: Any, timing: dict[str, Any]) -> None:
     """Write results.nc, summary.json and the pictures, print what matters."""
     results.save(found, path / RESULTS)
-    best = results.best(found)
+    best = results.best_members(found) if plan.unit > 1 else results.best(found)
+    now = {name: name.removeprefix("hparams.") if plan.unit > 1 else name for name in results.names(found)}
     end = results.over_seeds(best, final=True)
     lost = results.diverged(found)
     report = {
         "sweep": str(plan),
         "metric": found.attrs["score"],
-        "best": {name: best[name].item() for name in results.names(found)},
+        "best": {name: best[name].isel(step=-1, missing_dims="ignore").values.tolist() for name in now.values()},
         "interquartile_mean": float(end["mean"]),
         "interval": [float(end["low"]), float(end["high"])],
         "points": plan.lanes.num_points,

@@ -1,5 +1,6 @@
 """Waves: lanes of a sweep that run together, for one stage of it, in a folder of their own."""
 
+import itertools
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from experiments import folder, launching, registry, summary, training
 from experiments.interrupt import Background, Interrupt
 from experiments.progress import Bar
 from experiments.study import Plan
-from jaxrl.core import checkpoint, devices
+from jaxrl.core import checkpoint, devices, population
 
 WAVES, WAVE = "waves", "wave.json"
 
@@ -40,16 +41,15 @@ def partition(path: Path, plan: Plan, stage: int, running: np.ndarray, sizes: li
     others.
     """
     waves: list[Wave] = []
-    for number, group in enumerate(plan.lanes.groups):
-        lanes = [int(lane) for lane in group.lanes if running[lane // plan.lanes.num_seeds]]
-        count = max(-(-len(lanes) // sizes[number]), min(processes, len(lanes)))
-        stops = [0, *plan.stops(number)]
+    for number in range(len(plan.lanes.groups)):
+        blocks = plan.blocks(number, running)
+        count = max(-(-len(blocks) // (sizes[number] // plan.unit)), min(processes, len(blocks)))
+        length, stops = -(-len(blocks) // max(1, count)), [0, *plan.stops(number)]
         for part in range(count):
-            length = -(-len(lanes) // count)
-            mine = tuple(lanes[part * length : (part + 1) * length])
-            if mine:
+            lanes = tuple(itertools.chain(*blocks[part * length : (part + 1) * length]))
+            if lanes:
                 name = f"{stage}-{len(waves):03d}"
-                waves.append(Wave(path / WAVES / name, number, mine, stops[stage], stops[stage + 1]))
+                waves.append(Wave(path / WAVES / name, number, lanes, stops[stage], stops[stage + 1]))
     return waves
 
 
@@ -135,8 +135,22 @@ def _of(runs: Any, places: np.ndarray) -> Any:
     return jax.tree.map(lambda leaf: leaf[places], runs)
 
 
+def runs_of(carried: Any) -> Any:
+    """The runs [L] within what a wave carries."""
+    return carried.runs if isinstance(carried, population.Members) else carried
+
+
+def hparams_of(plan: Plan, group: int, lanes: Sequence[int], carried: Any) -> Any:
+    """The hyperparameters of `lanes`, with an axis L where swept: those of the moment if a population changes them."""
+    hparams = plan.lanes.groups[group].arguments(lanes)[1]
+    if isinstance(carried, population.Members):
+        for place, searched in enumerate(plan.searched):
+            hparams = searched.place(hparams, carried.quantiles[:, place])
+    return hparams
+
+
 def states(plan: Plan, waves: Iterable[Wave], lanes: Sequence[int]) -> Any:
-    """The runs of `lanes`, all of one group, as the first of `waves` that has them last saved them: leaves [L, ...].
+    """What is carried of `lanes`, all of one group, as the first of `waves` that has them last saved it: [L, ...].
 
     Raises:
         FileNotFoundError: none of them has saved a lane yet.

@@ -217,7 +217,7 @@ def test_lanes_that_do_not_fit_run_in_waves(monkeypatch, capsys):
     assert "3 fit: 3 waves of 3" in capsys.readouterr().out
     assert [len(wave.lanes) for wave in waves.found(Path("run"))] == [3, 3, 2]
     monkeypatch.setattr(memory, "available", lambda device: 100)
-    with pytest.raises(ValueError, match=r"8 lanes need .* of 100 B, and not one lane fits"):
+    with pytest.raises(ValueError, match=r"8 lanes need .* of 100 B, and not even one lane would fit"):
         sweeping.sweep(toy(seeds=8), run_dir="other")
     assert not Path("other").exists()
 

@@ -25,6 +25,7 @@ def dataset(
     score: str,
     higher_is_better: bool = True,
     rungs: np.ndarray | None = None,
+    populations: bool = False,
 ) -> Any:
     """An xarray Dataset of lanes, steps and metrics.
 
@@ -34,6 +35,8 @@ def dataset(
         score: the metric that points are compared by.
         higher_is_better: whether points with more of it are the better ones.
         rungs: [P] how far each point came before it was dropped (`search.Halving`); variable "rung" of the result.
+        populations: the points are members of a population for each seed (`population`), whose hyperparameters change:
+            they are variables, and the coordinates are those they began with.
     """
     import xarray  # slow to import
 
@@ -58,7 +61,8 @@ def dataset(
     return xarray.Dataset(
         variables,
         {**coordinates, "seed": list(sweep.seeds), "step": steps},
-        {"score": score, "higher_is_better": int(higher_is_better), "swept": " ".join(titles)},
+        {"score": score, "higher_is_better": int(higher_is_better), "swept": " ".join(titles)}
+        | ({"populations": 1} if populations else {}),
     )
 
 
@@ -128,13 +132,33 @@ def best(results: Any) -> Any:
     return results.isel(ranking(results)[0])
 
 
+def best_members(results: Any) -> Any:
+    """Of populations the best member of each seed: a Dataset with dimensions seed and step."""
+    sign = 1 if results.attrs["higher_is_better"] else -1
+    return results.isel(point=(sign * last(results)).fillna(-np.inf).argmax("point"))
+
+
+def lineage(results: Any, seed: int, point: int) -> np.ndarray:
+    """Which member's state it was [E], at each step, that has become the one of member `point` of a population."""
+    parents = results["parent"].sel(seed=seed).transpose("step", "point").values
+    found = [point]
+    for row in parents[:0:-1]:
+        found.append(int(row[found[-1]]))
+    return np.array(found[::-1])
+
+
 def diverged(results: Any) -> Any:
     """Whether each lane has diverged."""
     return last(results, "diverged") > 0
 
 
 def table(results: Any, rows: int = 20) -> str:
-    """Points from the best down, with score, interval and diverged lanes, for the terminal."""
+    """Points from the best down, with score, interval and diverged lanes, for the terminal.
+
+    Of populations the best member of each seed, with what its hyperparameters have come to.
+    """
+    if "populations" in results.attrs:
+        return _table_of_members(best_members(results), results.attrs["score"])
     ends, lost, score = over_seeds(results, final=True), diverged(results), results.attrs["score"]
     steps = results["step"].where(results["diverged"].notnull().any("seed")).max("step")
     dropped = "rung" in results
@@ -152,10 +176,22 @@ def table(results: Any, rows: int = 20) -> str:
         line += [f"{int(steps.isel(point)):,}"] if dropped else []
         line += [f"{int(lost.isel(point).sum())} of {seeds}"] if bool(lost.any()) else []
         lines.append(line)
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    text = ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
     left = len(order) - rows
-    return "\n".join([*text, *([f"and {left} points more"] if left > 0 else [])])
+    return "\n".join([_aligned(lines), *([f"and {left} points more"] if left > 0 else [])])
+
+
+def _table_of_members(found: Any, score: str) -> str:
+    now = [name.removeprefix("hparams.") for name in names(found)]
+    lines = [["seed", "member", *now, score.removeprefix("eval/")]]
+    for seed in found["seed"].values:
+        member = found.sel(seed=seed).isel(step=-1)
+        lines.append([str(seed), str(int(member["point"])), *(_short(member[name].item()) for name in (*now, score))])
+    return _aligned(lines)
+
+
+def _aligned(lines: list[list[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
 
 
 def _short(value: Any) -> str:

@@ -35,6 +35,10 @@ class Uniform:
         """The number below which the fraction `quantile` lies."""
         return self.low + quantile * (self.high - self.low)
 
+    def quantile(self, value: Any) -> Any:
+        """The fraction that lies below `value`."""
+        return (value - self.low) / (self.high - self.low)
+
 
 @dataclass(frozen=True)
 class LogUniform:
@@ -46,6 +50,10 @@ class LogUniform:
     def at(self, quantile: Any) -> Any:
         """The number below which the fraction `quantile` lies."""
         return self.low * (self.high / self.low) ** quantile
+
+    def quantile(self, value: Any) -> Any:
+        """The fraction that lies below `value`."""
+        return jnp.log(value / self.low) / math.log(self.high / self.low)
 
 
 @dataclass(frozen=True)
