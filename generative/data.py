@@ -21,7 +21,7 @@ import numpy as np
 from jax import Array, lax, random
 from jax import numpy as jnp
 
-from generative import sprites, toys, translation
+from generative import sprites, toys, translation, waves
 from jaxrl.core import checks, shuffle
 
 FOLDER_VARIABLE = "JAXRL_DATA"
@@ -162,6 +162,10 @@ def load(
       of the sprites 5000 train, 500 test.
     - `sprites`: shapes of known size, orientation and place, see `sprites`, rendered as they are drawn; `options` are
       its side (32) and color (False). 2000 valid and 5000 test; their shape is their label. Needs no file.
+
+    - `sines`, `strings`, `sounds`: sums of sines, plucked strings, and both, labelled, see `waves`; 2000 train, 200
+      valid, 200 test. `wav`: the pieces of a file, its last fifth valid and test. `options` are length and levels, and
+      file.
 
     `join_valid` appends the validation examples to the training examples, as Burda et al. 2015 train on MNIST's 60,000;
     `valid` stays as it was.
@@ -423,6 +427,34 @@ def _read_idx(path: Path, name: str) -> np.ndarray:
     return np.frombuffer(raw, np.uint8, offset=header).reshape(shape)
 
 
+def _sounds(*makers: Callable[..., np.ndarray]) -> Callable[..., dict[str, Any]]:
+    """A loader of sounds of all `makers`, which are their labels if there are several."""
+
+    def load(folder: str | Path | None, length: int = 256, levels: int = 256) -> dict[str, Any]:
+        del folder
+        generator = np.random.default_rng(0)
+        splits = {}
+        for split, count in (("train", 2000), ("valid", 200), ("test", 200)):
+            x = np.stack([make(generator, count // len(makers), length) for make in makers], 1)
+            label = np.tile(np.arange(len(makers)), count // len(makers)) if len(makers) > 1 else None
+            splits[split] = Examples(waves.encode(x.reshape(count, length), levels), label)
+        return {**splits, "levels": levels}
+
+    return load
+
+
+def _wav(folder: str | Path | None, file: str = "", length: int = 1024, levels: int = 256) -> dict[str, Any]:
+    path = Path(folder or "", file)
+    if not path.is_file():
+        raise FileNotFoundError(f"wav: {path} is no file: give file=name.wav and the folder that holds it.")
+    sound = waves.encode(waves.read_wav(path), levels)
+    pieces = sound[: len(sound) // length * length].reshape(-1, length)
+    held = max(1, len(pieces) // 10)
+    if len(pieces) < 3:
+        raise ValueError(f"wav: the {len(sound)} samples of {path} give fewer than 3 pieces of length={length}.")
+    return {"train": pieces[: -2 * held], "valid": pieces[-2 * held : -held], "test": pieces[-held:], "levels": levels}
+
+
 _LOADERS: dict[str, Callable[..., dict[str, Any]]] = {
     "digits": _digits,
     "mnist": _mnist,
@@ -433,4 +465,8 @@ _LOADERS: dict[str, Callable[..., dict[str, Any]]] = {
     "digits_inverted": _pairs("inverted"),
     "digits_rotated": _pairs("rotated"),
     "sprites_filled": _sprites_filled,
+    "sines": _sounds(waves.sines),
+    "strings": _sounds(waves.strings),
+    "sounds": _sounds(waves.sines, waves.strings),
+    "wav": _wav,
 }
