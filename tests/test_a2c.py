@@ -139,6 +139,7 @@ def test_the_action_that_suits_the_observation_is_found():
     np.testing.assert_array_equal(greedy, [0, 1])
 
 
+@pytest.mark.slow
 def test_a_target_off_the_centre_of_its_bounds_is_reached():
     options = {"distribution": "squashed_gaussian", "optimizer": fit.Optimizer()}
     *_, metrics, agent, state = solved(probes.aim(), FAST, **options)

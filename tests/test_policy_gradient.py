@@ -157,6 +157,7 @@ def test_episodes_of_all_lengths_have_their_share():
     assert_unbiased(found, exact(task(), 0.8) * episodes_that_count(task(), 9) / 9)
 
 
+@pytest.mark.slow
 def test_without_a_value_the_gradient_is_that_of_the_return_within_the_time_limit():
     found = estimates(reinforce, {"num_steps": 3, "baseline": "none"}, UNDISCOUNTED, limit=3)
     assert_unbiased(found, exact(task(limit=3)) / 3)
@@ -178,7 +179,7 @@ def test_over_whole_episodes_any_critic_gives_the_gradient(module):
     assert_unbiased(found, exact(task(same_length=True)) / HORIZON)
 
 
-@pytest.mark.parametrize("module", [a2c, ppo], ids=["a2c", "ppo"])
+@pytest.mark.parametrize("module", [a2c, pytest.param(ppo, marks=pytest.mark.slow)], ids=["a2c", "ppo"])
 def test_cut_anywhere_the_right_critic_gives_the_gradient(module):
     """Ends, time limits and the end of the path all fall between two steps of it."""
     discount = 0.9

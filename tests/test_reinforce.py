@@ -145,6 +145,7 @@ def test_the_action_that_suits_the_observation_is_found():
     np.testing.assert_array_equal(greedy, [0, 1])
 
 
+@pytest.mark.slow
 def test_a_target_off_the_centre_of_its_bounds_is_reached():
     *_, metrics, agent, state = solved(probes.aim(), FAST, distribution="squashed_gaussian")
     np.testing.assert_allclose(agent.act(random.key(0), state, jnp.ones((1, 1)), greedy=True), [[2.0, 0.1]], atol=0.1)

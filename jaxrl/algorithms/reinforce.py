@@ -1,7 +1,10 @@
 """REINFORCE: the score of each action times the return that followed it (Williams 1992, doi:10.1007/BF00992696).
 
-Sutton and Barto 2018, equation 13.8, and 13.11 with a baseline: reward-to-go, no baseline, a constant one or the value
-of the state. Axes: T steps, N environments, B = T * N steps.
+Sutton and Barto 2018, equation 13.8, and 13.11 with a baseline: a constant or the value of the state.
+What is estimated is the gradient of the expected return of an episode, undiscounted, or discounted and with
+`weight_by_discount`. Discounted without these weights, as is usual, actions are credited with what follows soon, but
+late ones count like early ones: that is the gradient of no objective (Nota and Thomas 2020, arXiv:1906.07073).
+Axes: T steps, N environments, B = T * N steps.
 """
 
 from dataclasses import dataclass
@@ -109,6 +112,11 @@ def make_batch(
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), batch)
 
 
+def mean(x: Array, whole: Array) -> Array:
+    """[] of `x` [...] over the steps that count."""
+    return (whole * x).sum() / whole.sum()
+
+
 def loss(params: Any, network: networks.Network, head: policies.Head, batch: Batch) -> tuple[Array, dict[str, Array]]:
     """Equation 13.11 as a loss. Returns (scalar, metrics).
 
@@ -118,8 +126,7 @@ def loss(params: Any, network: networks.Network, head: policies.Head, batch: Bat
     outputs, _ = network.apply(params, batch.obs)
     policy = head.distribution(*outputs)
     total = -(batch.whole * policy.log_prob(batch.action) * batch.advantage).mean()
-    entropy = (batch.whole * policy.entropy()).sum() / batch.whole.sum()
-    return total, {"policy_loss": total, "entropy": entropy}
+    return total, {"policy_loss": total, "entropy": mean(policy.entropy(), batch.whole)}
 
 
 def value_loss(critic: Any, params: Any, network: networks.Network, batch: Batch) -> tuple[Array, dict[str, Array]]:
@@ -150,8 +157,11 @@ def check(spec: Spec, config: Config) -> None:
 def make(env: Env, config: Config, network: networks.Network | None = None) -> rollout.Agent:
     """A REINFORCE agent; `network` replaces the one of `config` (see `policies.actor_critic` for its outputs).
 
+    Of its parameters, a dict, those called "critic" are the value's and only the value's.
+
     Raises:
-        ValueError: a path shorter than an episode may be, dropout, or a network that does not suit the observations.
+        ValueError: a path shorter than an episode may be, sizes that do not fit, dropout, or a network that does not
+            suit the observations.
     """
     check(env.spec, config)
     head = policies.head(env.spec.action, config.distribution)
@@ -192,15 +202,13 @@ def make(env: Env, config: Config, network: networks.Network | None = None) -> r
         policy = partial(explore, state)
         _, path = rollout.collect(env, policy, cursor, env_params, collect_key, config.num_steps)
         batch = make_batch(path, state, network, config, env.spec.max_steps, hparams)
-        optimizer = config.optimizer(hparams.learning_rate)
-        arguments = network, head, batch
-        fitted, metrics = fit.step(optimizer, loss, state.fit, *arguments, max_grad_norm=hparams.max_grad_norm)
-        mean_return = (batch.whole * batch.to_go).sum() / batch.whole.sum()
-        mean_return = state.mean_return + hparams.baseline_rate * (mean_return - state.mean_return)
-        state = State(fitted, state.critic_opt_state, mean_return)
+        optimizer, bound = config.optimizer(hparams.learning_rate), hparams.max_grad_norm
+        fitted, metrics = fit.step(optimizer, loss, state.fit, network, head, batch, max_grad_norm=bound)
+        error = mean(batch.to_go, batch.whole) - state.mean_return
+        state = State(fitted, state.critic_opt_state, state.mean_return + hparams.baseline_rate * error)
         if config.baseline == "value":
             state, value_metrics = learn_value(epochs_key, state, batch, hparams)
-            metrics |= value_metrics
+            metrics = {**metrics, **value_metrics}
         whole, done = batch.whole.reshape(path.reward.shape), path.terminated | path.truncated
         episode_return = (whole * path.reward).sum() / (whole & done).sum()
         return state, {**metrics, "return": episode_return, "share_whole": whole.mean()}
