@@ -75,6 +75,7 @@ def toy_learner():
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(registry.LEARNERS, "toy", registry.Learner(__name__, sources.Environment, "eval/return"))
         patch.setattr(cli, "cache_programs", lambda: None)
+        patch.setattr(devices, "use_cores", lambda: None)  # it would be for the tests to come as well
         yield
 
 
@@ -113,9 +114,10 @@ def bits(path) -> list[bytes]:
     found = [(Path(path) / "results.nc").read_bytes()]
     plan = study.plan(sweeping.open_sweep(path)[2])
     for wave in waves.found(Path(path)):
-        runs = waves.states(plan, [wave], wave.lanes)
-        leaves = jax.tree.leaves(runs._replace(key=random.key_data(runs.key)))
-        found += [(wave.path / "metrics.jsonl").read_bytes(), *(np.asarray(leaf).tobytes() for leaf in leaves)]
+        leaves = jax.tree.leaves(waves.states(plan, [wave], wave.lanes))
+        is_key = [jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) for leaf in leaves]
+        arrays = [random.key_data(leaf) if key else leaf for leaf, key in zip(leaves, is_key, strict=True)]
+        found += [(wave.path / "metrics.jsonl").read_bytes(), *(np.asarray(array).tobytes() for array in arrays)]
     return found
 
 
@@ -300,6 +302,34 @@ def test_a_diverged_point_is_dropped():
     assert json.loads(Path("run/summary.json").read_text())["diverged_lanes"] == [0, 1]
 
 
+# Populations
+
+
+def test_a_population_is_stopped_resumed_and_its_members_taken_out(monkeypatch, capsys):
+    words = "sweep toy --steps 32 --evaluations 4 --seeds 3 --spend population --points 4 --over rate=log:0.01:0.5"
+    assert cli.main([*words.split(), "--run-dir", "whole"]) == 0
+    table = capsys.readouterr().out.splitlines()[-6:-2]
+    assert table[0].split() == ["seed", "member", "rate", "return"] and [line.split()[0] for line in table[1:]] == list(
+        "012"
+    )
+    with monkeypatch.context() as patch:
+        stop_after(patch, 2, lambda: signal.raise_signal(signal.SIGINT))
+        assert cli.main([*words.split(), "--run-dir", "stopped"]) == 130
+    assert cli.main(["resume", "stopped"]) == 0
+    assert bits("stopped") == bits("whole")
+
+    found = results.load("whole/results.nc")
+    assert (found["parent"] != found["point"]).any() and "hparams.rate" in found.coords
+    again = lanes.evaluate("whole")["eval/return"].squeeze()
+    np.testing.assert_allclose(again, found["eval/return"].isel(step=-1), rtol=1e-5)
+    path = lanes.extract("whole", seed=1, run_dir="member", steps=64)
+    best = results.best_members(found).sel(seed=1)
+    assert folder.open_run(path)[2].hparams.rate == pytest.approx(best["rate"].isel(step=-1).item())
+    np.testing.assert_allclose(scores(path), best["eval/return"], rtol=1e-5)
+    training.resume(path)
+    assert len(scores(path)) == 8
+
+
 # The command line
 
 
@@ -331,6 +361,9 @@ BAD = {
     "sweep toy --over rate=0.1,0.2 --spend halving --stages 9": "use at least 6561",
     "sweep toy --over rate=0.1,0.2 --spend halving --factor 1": "at least 2",
     "sweep toy --points 0 --over rate=0.1,0.2": "points=0",
+    "sweep toy --spend population --over rate=log:0.1:1": "say how many points",
+    "sweep toy --spend population --points 4 --over batch=4,8": "changes hyperparameters within ranges",
+    "sweep toy --spend population --points 3 --over rate=log:0.1:1": "at least one must copy",
     "extract single": "no sweep",
     "extract": "Which run?",
     "resume nowhere": "no run folder",
