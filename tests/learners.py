@@ -21,6 +21,7 @@ from generative.models import (
     pixelcnn,
     sngan,
     vae,
+    wavenet,
     wgan_gp,
 )
 from jaxrl import envs, features
@@ -380,9 +381,10 @@ LEARNERS: dict[str, Callable[[], Case]] = {
     "gated-pixelcnn": lambda: autoregressive_on(
         gated_pixelcnn, (4, 3, 1), 2, features=7, num_layers=2, head=11, conditional=True
     ),
+    "wavenet": lambda: autoregressive_on(wavenet, (7,), 5, features=9, skip=11, num_layers=2, conditional=True),
     "gated-pixelcnn-colors": lambda: autoregressive_on(gated_pixelcnn, (4, 2, 3), 5, features=6, num_layers=2, head=9),
     "gan-packed": lambda: gan_on(("gradient_penalty",), packing=2, discriminator_steps=2, generator_steps=3),
 }
 
-# One form of each algorithm; the rest is tested in the longer run.
+# One learner of each kind; the others are held to the contract in the longer run.
 QUICK = {"ppo-discrete", "dqn", "sac", "q-learning", "vae-bernoulli", "made", "gan"}

@@ -56,6 +56,7 @@ def test_loss_by_hand():
     np.testing.assert_allclose(found, [policy_loss, value_loss, entropy], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_an_update_is_one_step_down_the_gradient_of_its_path():
     """With observations normalised as they were while acting, advantages standardised and the gradient clipped."""
     env, env_params = envs.make("Pendulum-v1")

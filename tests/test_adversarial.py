@@ -74,6 +74,7 @@ def test_a_critic_without_slope_has_a_finite_penalty():
     assert np.isfinite(gradient).all()
 
 
+@pytest.mark.slow
 def test_spectral_normalisation_against_singular_values():
     params = {"a": {"kernel": random.normal(random.key(0), (7, 4)), "bias": 3 * jnp.ones(4)}}
     params["b"] = {"kernel": random.normal(random.key(1), (3, 3, 2, 5))}

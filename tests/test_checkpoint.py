@@ -144,6 +144,7 @@ def test_keep(tmp_path: Path, keep: int) -> None:
         checkpoint.save(tmp_path, {"x": jnp.ones(2)}, 5, keep=0)
 
 
+@pytest.mark.slow
 def test_every_damage_to_every_file_is_noticed_and_named(copy: Path, subtests: pytest.Subtests) -> None:
     newest = max(copy.iterdir())
     victims = files_of(newest)
@@ -219,6 +220,7 @@ def test_mismatch_names_leaf_and_both_shapes(saved: Path, change: Any, message: 
         checkpoint.load(saved, template)
 
 
+@pytest.mark.slow
 def test_interrupted_at_any_call_that_touches_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, subtests: pytest.Subtests
 ) -> None:
@@ -294,6 +296,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 def test_sigkill_at_random_moments(tmp_path: Path) -> None:
     template = {"value": jnp.zeros(3, jnp.int32), "large": jnp.zeros(200_000)}
     generator = python_random.Random(0)

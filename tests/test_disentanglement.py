@@ -49,6 +49,7 @@ def drawn():
     return jax.jit(lambda: {represent.__name__: draw(represent) for represent in representations})()
 
 
+@pytest.mark.slow
 def test_votes_share_one_factor():
     """With codes that are the factors, the shared one does not vary, within a batch or within a pair."""
     identity = lambda value: value.astype(jnp.float32)  # noqa: E731
@@ -94,6 +95,7 @@ def test_beta_vae_score(drawn):
     assert disentanglement.beta_vae_score(*drawn["silent"]["differences"]) < 0.6
 
 
+@pytest.mark.slow
 def test_dci(drawn):
     """Few values, so that the trees are few."""
     disentangled, complete, informative = disentanglement.dci(*drawn["perfect"]["codes"])

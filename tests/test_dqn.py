@@ -62,6 +62,7 @@ def test_expected_target_is_that_of_rlax(double):
     np.testing.assert_allclose(surprise, jnp.abs(error), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Rlax categorical_cross_entropy:PendingDeprecationWarning")
 @pytest.mark.parametrize("double", [False, True])
 def test_categorical_target_is_that_of_rlax(double):
@@ -132,6 +133,7 @@ def test_loss_weights_samples_and_moves_only_the_actions_taken():
 # Networks
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("description", [networks.MLP((7, 6)), networks.CNN((2,), hidden=(6,))])
 @pytest.mark.parametrize("noisy", [False, True])
 def test_dueling_streams_add_up(description, noisy):
@@ -162,6 +164,7 @@ def test_noise_has_the_variance_of_its_paper():
     np.testing.assert_allclose(outputs.mean(0), network.apply(params, obs), atol=0.05)
 
 
+@pytest.mark.slow
 def test_every_environment_explores_with_noise_of_its_own():
     env, env_params = envs.make("CartPole-v1")
     agent = dqn.make(env, dqn.Config(num_envs=1, warmup=128, noisy=True))
@@ -249,6 +252,7 @@ def table(num_states, num_actions, num_outputs=1):
     return networks.Network(lambda key: {"table": jnp.zeros(shape)}, lambda params, obs: params["table"][obs])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "learning_rate", "tolerance"),
     [
@@ -294,6 +298,7 @@ def learn(env, env_params, num_updates=10, discount=0.8, **options):
     return lambda obs: np.asarray(network.apply(run.state.fit.params, jnp.asarray(obs))[..., 0]), metrics
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_step", [1, 5])
 @pytest.mark.parametrize("limit", [2, 1000])
 def test_a_task_that_never_ends_has_its_value(n_step, limit):
@@ -305,12 +310,14 @@ def test_a_task_that_never_ends_has_its_value(n_step, limit):
     np.testing.assert_allclose(metrics["eval/predicted_return"], 5.0, rtol=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_step", [1, 2])
 def test_the_true_successor_is_learned_from(n_step):
     q, _ = learn(*probes.far_start(), num_updates=15, n_step=n_step)
     np.testing.assert_allclose(q(np.eye(2)), [[4.0 - 10.0] * 2, [5.0] * 2], rtol=0.04)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_step", [1, 2, 5])
 def test_a_delayed_reward_is_discounted_to_the_right_power(n_step):
     q, metrics = learn(*probes.delayed(), n_step=n_step)
@@ -320,6 +327,7 @@ def test_a_delayed_reward_is_discounted_to_the_right_power(n_step):
     assert metrics["eval/return"] == 1 and metrics["eval/length"] == 3
 
 
+@pytest.mark.slow
 def test_actions_are_told_apart():
     q, metrics = learn(*probes.copy(), network=networks.MLP((16,), "relu"), dueling=True)
     np.testing.assert_allclose(q([[-1.0], [1.0]]), [[1, -1], [-1, 1]], atol=0.05)
@@ -362,6 +370,7 @@ def pairs(one, two):
     return zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True)
 
 
+@pytest.mark.slow
 def test_steps_are_collected_and_learned_from_as_configured():
     """6 steps per update, a gradient step after every 3: what the buffer gains, and the parameters' count."""
     env, env_params = envs.make("CartPole-v1")
@@ -375,6 +384,7 @@ def test_steps_are_collected_and_learned_from_as_configured():
     assert int(state.gradient_steps) == 2 and state.epsilon == 0.5
 
 
+@pytest.mark.slow
 def test_acting_is_greedy_or_by_epsilon():
     env, env_params = envs.make("CartPole-v1")
     agent = dqn.make(env, dqn.Config(num_envs=1, warmup=128))
@@ -410,6 +420,7 @@ def test_no_select_over_the_buffer():
         assert not whole & set(select_shapes(program))
 
 
+@pytest.mark.slow
 def test_training_allocates_the_same_for_every_capacity():
     """Eight lanes: what an update allocates beside its donated state does not grow with the buffer."""
     env, env_params = envs.make("CartPole-v1")

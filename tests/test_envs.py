@@ -219,6 +219,7 @@ def test_pairs_pass():
     assert envs.make(pair) == pair
 
 
+@pytest.mark.slow
 def test_probes_have_the_returns_they_promise():
     def seen(probe, length=12):
         return jit(jax.vmap(functools.partial(roll, *probe, length=length)))(random.split(random.key(0), 8))

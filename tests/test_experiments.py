@@ -191,6 +191,7 @@ def test_run_is_the_library_loop_bit_for_bit():
     np.testing.assert_array_equal(final_state("run").state["x"], runs.state["x"])
 
 
+@pytest.mark.slow
 def test_one_trace_however_many_evaluations():
     counts = []
     for number, evaluations in enumerate((2, 20)):
@@ -228,6 +229,7 @@ def test_steps_are_rounded_up_by_less_than_an_interval():
     assert (program.num_updates, program.num_chunks) == (1, 1)
 
 
+@pytest.mark.slow
 def test_diverged_seed_is_marked_and_harms_no_other(capsys):
     training.train(toy(seeds=6), run_dir="all")
     training.train(toy(seeds=6, hparams=Hyperparams(limit=1.0)), run_dir="some")
@@ -268,6 +270,7 @@ def stop_after(monkeypatch, count: int, stop) -> None:
     monkeypatch.setattr(summary, "short_score", counting)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signal_saves_and_says_how_to_resume(whole, number, code, monkeypatch, capsys):
     before = signal.getsignal(number)
@@ -287,6 +290,7 @@ def crash():
     raise RuntimeError("power cut")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [b"", b'{"update": 99, "st', b'{"update": 99}\n{"upd', b"\n\n"])
 def test_resume_after_a_crash_between_metrics_and_checkpoint(whole, damage, monkeypatch):
     with monkeypatch.context() as patch:
@@ -300,6 +304,7 @@ def test_resume_after_a_crash_between_metrics_and_checkpoint(whole, damage, monk
     assert_same_run(whole, "crashed")
 
 
+@pytest.mark.slow
 def test_resume_after_a_crash_before_the_first_checkpoint(whole, monkeypatch):
     with monkeypatch.context() as patch:
         stop_after(patch, 2, crash)
@@ -542,6 +547,7 @@ def test_functions_are_stored_by_name():
         experiment.encode(lambda rate: rate)
 
 
+@pytest.mark.slow
 def test_model_of_images_draws_samples_and_reconstructions():
     asked = replace(presets.get("vae-digits"), steps=200, evaluations=1)
     result = training.train(asked, run_dir="run")
@@ -570,6 +576,7 @@ def test_tensorboard_files():
         assert list((result.folder / "tensorboard" / f"seed-{seed}").glob("events.*"))
 
 
+@pytest.mark.slow
 def test_damaged_newest_checkpoint_is_passed_over(whole, monkeypatch):
     with monkeypatch.context() as patch:
         stop_after(patch, 5, crash)

@@ -43,6 +43,7 @@ def test_translators_and_patches_take_images_of_any_size(size):
     assert found == (2, -(-size[0] // 4), -(-size[1] // 4))
 
 
+@pytest.mark.slow
 def test_a_patch_is_judged_alone():
     """Two convolutions with stride 2 and one without, kernels of 4: logit 1 of 8 sees no pixel from the 20th on."""
     network = nets.patches(nets.Patch((4, 5), "none"), (32, 32, 1))
@@ -54,6 +55,7 @@ def test_a_patch_is_judged_alone():
     assert (logits[0, 4:] != moved[0, 4:]).all()
 
 
+@pytest.mark.slow
 def test_odd_sizes_are_filled_up_with_their_last_pixels():
     network = nets.translator(nets.UNet((3,), "none"), (6, 5, 1), 1)
     params, stats = network.init(random.key(0))
@@ -105,6 +107,7 @@ def test_every_parameter_of_every_network_matters():
             assert (jnp.abs(leaf).max() > 1e-6) and jnp.isfinite(leaf).all(), (name, jax.tree_util.keystr(path))
 
 
+@pytest.mark.slow
 def test_spectrally_normalised_networks_carry_their_power_iterations():
     network = nets.spectrally_normalized(nets.discriminator(networks.MLP((6,), "leaky_relu"), (3,)))
     params, stats = network.init(random.key(0))

@@ -40,12 +40,14 @@ def assert_same_bits(one, two):
     assert jax.tree.map(jnp.result_type, one) == jax.tree.map(jnp.result_type, two)
 
 
+@pytest.mark.slow
 def test_every_draw_of_a_batch_of_keys():
     batch = jnp.stack([random.key(0), random.key(2**31 - 1), random.fold_in(random.key(3), 9), random.key(-1)])
     program = jax.jit(jax.vmap(draws))
     assert_same_bits(program(batch), program(jax.vmap(keys.unrolled)(batch)))
 
 
+@pytest.mark.slow
 def test_one_key_with_and_without_jit():
     key = random.key(5)
     expected = few(key)

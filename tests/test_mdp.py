@@ -60,6 +60,7 @@ def test_pick_draws_by_the_chances_and_never_what_has_none():
     assert mdp.pick(jnp.float32(1 - 2**-24), tiny) == 998
 
 
+@pytest.mark.slow
 def test_steps_follow_the_arrays():
     """Frequencies of successors, mean and deviation of rewards, ends, and cuts at the limit."""
     made = mdp.create(
@@ -102,6 +103,7 @@ def test_the_mdp_itself_carries_a_vmap_axis():
     np.testing.assert_array_equal(jax.vmap(total)(rewards), [-10, -30])
 
 
+@pytest.mark.slow
 def test_frozen_lake_is_gymnaxs():
     """Frequencies of gymnax's own successors and its rewards, against the arrays, for both maps."""
     for name, options in (("FrozenLake", {}), ("FrozenLake8x8", {"map_name": "8x8"})):
@@ -158,6 +160,7 @@ def test_garnets_are_mdps_and_can_be_vmapped():
         mdp.garnet(random.key(0), 7, 3, 8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", envs_tabular.names())
 def test_every_task_has_a_name_and_steps(name):
     env, env_params = envs.make(f"tabular/{name}")

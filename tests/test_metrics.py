@@ -30,6 +30,7 @@ def test_chunks_are_independent_and_weights_far_below_one_survive():
     np.testing.assert_allclose(estimate, -1000 + 0.5, atol=0.02)
 
 
+@pytest.mark.slow
 def test_linear_gaussian_bound_grows_from_elbo_to_likelihood():
     """z ~ N(0, 1), x | z ~ N(z, 1), so x ~ N(0, 2); with the prior as proposal, weights are p(x | z)."""
     x = 1.5
@@ -65,6 +66,7 @@ def test_gaussian_is_scipys():
     np.testing.assert_allclose(likelihoods.gaussian(mean, jnp.float32(0.3), x), expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [math.exp(-7), 0.01, 0.3, math.exp(3)])
 def test_logistic_chances_sum_to_one(scale):
     """Over all 256 values, also where the mean lies outside them; and every gradient is finite."""
@@ -84,6 +86,7 @@ def test_logistic_chances_sum_to_one(scale):
         np.testing.assert_allclose(jnp.exp(log_p[2]), chances, rtol=1e-3, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_importance_curve():
     """From the same weights: the mean of their logarithms with 1, the logarithm of their mean with all."""
     log_weights = 2 * random.normal(random.key(0), (60, 3)) - 500

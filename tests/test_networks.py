@@ -54,6 +54,7 @@ def test_orthogonal_matrices_are_drawn_evenly():
     np.testing.assert_allclose(np.abs(np.linalg.det(matrices)), 1, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_lane_starts_as_it_would_alone():
     network = networks.build(networks.MLP((5, 4)), (6,), 3)
     keys = random.split(random.key(0), 3)
@@ -70,6 +71,7 @@ def test_nothing_is_factorised():
     assert FACTORISATIONS & set(primitives(theirs))
 
 
+@pytest.mark.slow
 def test_200_vmapped_initialisations_end():
     """Batched QR factorisations deadlock jaxlib 0.10.2 on two cores, so this runs where it can be ended."""
     program = """
@@ -123,6 +125,7 @@ def test_leading_axes_are_batch_and_inputs_of_any_shape_are_flattened():
 CNN = networks.CNN((3, 4), (3, 2), (1, 2), hidden=(5,))
 
 
+@pytest.mark.slow
 def test_cnn_over_any_leading_axes():
     """Also over booleans, as MinAtar's grids are, and none or two leading axes."""
     network, params = build(CNN, in_shape=(6, 5, 2))
@@ -159,6 +162,7 @@ def test_cnn_lists_must_match():
         networks.CNN((16, 32))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kernel", "stride"), [(4, 2), (5, 3), (2, 2), (4, 1)])
 def test_transposed_convolution_is_laxs(kernel, stride):
     """Value and gradients. No two sizes are alike, so that no two axes can be taken for each other."""
@@ -183,6 +187,7 @@ def test_transposed_convolution_is_laxs(kernel, stride):
     jax.tree.map(lambda one, two: np.testing.assert_allclose(one, two, atol=1e-4), ours, expected)
 
 
+@pytest.mark.slow
 def test_image_generators():
     """Over any leading axes and none; values keep their size from layer to layer; layers are named in their order."""
     deep = networks.TransposedCNN((64,), (32, 32, 16), (4, 3, 4), (2, 1, 2), activation="elu")

@@ -35,6 +35,7 @@ def greedy_exact(made, discount):
     raise AssertionError("no stable policy")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_planners_agree(name):
     _, made = envs.make(name)
@@ -63,6 +64,7 @@ def test_evaluation_agrees_with_linear_equations(name):
         np.testing.assert_allclose(planning.solve_policy(made, policy, DISCOUNT) / scale, expected / scale, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_ten_thousand_random_mdps_in_one_call():
     keys = random.split(random.key(0), 10_000)
     made = jax.jit(jax.vmap(lambda key: mdp.garnet(key, 8, 3, 3, 1)))(keys)
@@ -80,6 +82,7 @@ def test_ten_thousand_random_mdps_in_one_call():
     assert values.num_sweeps.min() < values.num_sweeps.max()  # each stops when it is done
 
 
+@pytest.mark.slow
 def test_the_contraction_bound_holds_and_is_not_idle():
     made = jax.jit(jax.vmap(lambda key: mdp.garnet(key, 12, 3, 3)))(random.split(random.key(1), 50))
     true = jax.jit(jax.vmap(lambda one: planning.sweep_values(one, DISCOUNT, 300).value))(made)

@@ -74,6 +74,7 @@ def test_squashed_density_near_a_bound_is_right():
     np.testing.assert_allclose(ours, expected, rtol=1e-2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["gaussian", "squashed_gaussian"])
 def test_samples_entropy_and_divergence_agree_with_the_density(name):
     policy = distribution(name, [0.5, -0.3], [-0.7, 0.2], BOX_2D)
@@ -153,6 +154,7 @@ def spec(obs_shape, action, num_obs=None):
     return Spec(name="test", obs_shape=obs_shape, obs_dtype=dtype, num_obs=num_obs, action=action, max_steps=10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize(
     ("obs_shape", "description"), [((3,), networks.MLP((5,))), ((6, 5, 2), networks.CNN((3,), hidden=(7,)))]

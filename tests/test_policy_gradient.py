@@ -127,6 +127,7 @@ WHOLE: dict[str, Any] = {"num_steps": HORIZON}  # one episode in each environmen
 UNDISCOUNTED: dict[str, Any] = {"discount": 1.0}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("baseline", ["none", "constant", "value"])
 def test_every_baseline_leaves_the_gradient_as_it_is(baseline):
     found = estimates(reinforce, {**WHOLE, "baseline": baseline}, UNDISCOUNTED)

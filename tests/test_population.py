@@ -79,6 +79,7 @@ def members(score, quantiles=None):
     return Members(None, None, quantiles, jnp.array(score, jnp.float32))
 
 
+@pytest.mark.slow
 def test_the_worst_copy_the_best_and_nobody_else_changes():
     chosen = Population(fraction=0.25, step=0.2, fresh=0.0)
     before = members([5, 1, 7, 3, 8, 2, 6, 4])
@@ -91,6 +92,7 @@ def test_the_worst_copy_the_best_and_nobody_else_changes():
     np.testing.assert_array_equal(quantiles[:, others], 0.5)
 
 
+@pytest.mark.slow
 def test_changes_start_from_the_parent_and_stay_in_range():
     before = members([1, 2, 3, 4], jnp.array([[0.5, 0.5], [0.5, 0.5], [0.5, 0.5], [0.95, 0.1]]))
     keys = random.split(random.key(0), 400)

@@ -49,6 +49,7 @@ def test_clipped_surrogate_by_hand(ratio, advantage, expected, slope):
     np.testing.assert_allclose([value, gradient], [expected, slope], rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("clip", [jnp.inf, 1e6])
 def test_value_loss_without_a_bound_is_half_the_squared_error(clip):
     value, old, target = random.normal(random.key(0), (3, 50)) * 10
@@ -91,6 +92,7 @@ def problem(kind):
     return network, head, params, ppo.Batch(obs, action, policy.log_prob(action), value, advantage, target)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["discrete", "gaussian", "squashed_gaussian"])
 def test_gradient_at_ratio_1_is_the_policy_gradient(kind):
     network, head, params, batch = problem(kind)
@@ -258,6 +260,7 @@ def advance(agent, env_params, hparams, count):
     return results
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("environment", "options"),
     [
@@ -288,6 +291,7 @@ def storing_rate(rate):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("num_envs", "num_steps", "num_epochs", "num_minibatches"), [(2, 3, 1, 1), (3, 4, 2, 2)])
 def test_annealing_counts_updates_and_nothing_else(num_envs, num_steps, num_epochs, num_minibatches):
     env, env_params = probes.endless()
@@ -326,6 +330,7 @@ def test_acting(distribution):
         assert ((action >= jnp.array(env.spec.action.low)) & (action <= jnp.array(env.spec.action.high))).all()
 
 
+@pytest.mark.slow
 def test_a_network_of_the_users_own():
     """Any pair of functions whose outputs are those of `policies.actor_critic`; every field of Config but its size."""
     env, env_params = probes.copy()
@@ -366,16 +371,19 @@ def test_a_time_limit_is_no_end():
     np.testing.assert_allclose(value([[1.0]]), 1 / (1 - 0.8), rtol=0.03)  # an end would make it at most 1.8
 
 
+@pytest.mark.slow
 def test_the_successor_is_not_the_observation_after_the_reset():
     value, *_ = solved(probes.far_start(), 120)
     np.testing.assert_allclose(value([[1.0, 0.0], [0.0, 1.0]]), [-6.0, 5.0], rtol=0.05)
 
 
+@pytest.mark.slow
 def test_credit_reaches_back_over_a_delay():
     value, *_ = solved(probes.delayed())
     np.testing.assert_allclose(value(np.eye(3)), [0.64, 0.8, 1.0], atol=0.03)
 
 
+@pytest.mark.slow
 def test_the_action_that_suits_the_observation_is_found():
     _, metrics, agent, state = solved(probes.copy())
     assert metrics["eval/return"] > 0.95
@@ -383,6 +391,7 @@ def test_the_action_that_suits_the_observation_is_found():
     np.testing.assert_array_equal(greedy, [0, 1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("distribution", ["gaussian", "squashed_gaussian"])
 def test_a_target_off_the_centre_of_its_bounds_is_reached(distribution):
     hparams = ppo.Hyperparams(learning_rate=Linear(0.1, 0.0), entropy_coef=0.0, max_grad_norm=10.0)

@@ -40,6 +40,7 @@ def network(cell):
 # Cells
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", CELLS)
 def test_a_cell_is_that_of_flax(cell):
     """Whose gates are layers of their own, with a bias for inputs or memory where ours has one for both."""
@@ -101,6 +102,7 @@ def test_over_time_is_step_by_step_with_memories_forgotten_at_starts(cell):
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), last, memory)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", CELLS)
 def test_nothing_crosses_the_start_of_an_episode(cell):
     """Neither what is remembered, bit for bit, nor a gradient."""
@@ -165,6 +167,7 @@ def test_a_memory_goes_with_its_episode(paths):
     np.testing.assert_array_equal(paths[0].next_obs[0][2, 0], [0, 1])
 
 
+@pytest.mark.slow
 def test_targets_read_the_successor_with_the_memory_carried(paths):
     """At the cut, with the memory of the episode that was cut: 1000. A blank one would make the value 0, that of the
     observation after the restart 1.
@@ -188,6 +191,7 @@ def test_targets_read_the_successor_with_the_memory_carried(paths):
     np.testing.assert_array_equal(first.obs[0], [[1, 0], [0, 1], [0, 1], [1, 0]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", ONE_QUICK)
 def test_replayed_logits_are_those_of_the_rollout(cell):
     """One minibatch, one epoch: the only step is taken at the policy that acted, in the middle of episodes."""
@@ -219,6 +223,7 @@ def trained(probe, cell, num_updates, learning_rate=0.01):
     return agent, network, run.state, metrics["eval/return"][-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", ONE_QUICK)
 def test_what_was_shown_in_the_first_step_is_answered(cell):
     agent, _, state, score = trained(probes.memory(4), cell, 60)
@@ -230,6 +235,7 @@ def test_what_was_shown_in_the_first_step_is_answered(cell):
     np.testing.assert_array_equal(action, [1, 0])
 
 
+@pytest.mark.slow
 def test_without_a_memory_it_is_not():
     env, env_params = probes.memory(4)
     agent = ppo.make(env, ppo.Config(num_envs=16, num_steps=8, num_minibatches=2, eval_episodes=512))
@@ -238,6 +244,7 @@ def test_without_a_memory_it_is_not():
     assert abs(metrics["eval/return"][-1]) < 0.2
 
 
+@pytest.mark.slow
 def test_a_time_limit_is_no_end_for_what_is_remembered():
     _, network, state, _ = trained(probes.allowance(), "gru", 150)
     memory = network.memory(2)

@@ -125,6 +125,7 @@ def test_a_late_reward_is_discounted_to_the_right_power():
     np.testing.assert_allclose(found, np.stack([expected] * 3), rtol=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("normalized", [False, True])
 def test_a_policy_is_learned_from_random_actions_and_evaluated_greedily(normalized):
     hparams = pqn.Hyperparams(Linear(0.1, 0.001), epsilon=1.0)
@@ -138,6 +139,7 @@ def test_a_policy_is_learned_from_random_actions_and_evaluated_greedily(normaliz
 # Acting
 
 
+@pytest.mark.slow
 def test_act_is_greedy_or_explores_as_the_last_update_did():
     env, env_params = probes.copy()
     network = networks.Network(lambda key: {"w": jnp.zeros(())}, lambda params, obs: doubled(obs) + params["w"])

@@ -32,6 +32,7 @@ def test_mmd_of_two_normal_distributions(shift):
     assert quality.squared_mmd(x, y, jnp.float32(bandwidth)) == pytest.approx(expected, abs=3e-3)
 
 
+@pytest.mark.slow
 def test_mmd_is_unbiased_and_takes_the_median_distance():
     sets = normal(0, 400, 2, 8, 1)
     estimates = jax.vmap(lambda pair: quality.squared_mmd(pair[0], pair[1], jnp.float32(1.0)))(sets)
@@ -52,6 +53,7 @@ def test_neighbours_by_hand():
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_neighbours_of_like_sets():
     """Density 1 and coverage 1 - product of (N - i) / (N + M - i), i = 1 .. k (Naeem et al. 2020)."""
     num_real, num_generated, k = 150, 100, 5

@@ -87,6 +87,7 @@ def test_losses_by_hand():
 # Updates
 
 
+@pytest.mark.slow
 def test_a_constant_baseline_is_of_earlier_updates():
     """Three steps, the last of which pays 1: returns to go of 0.25, 0.5 and 1, whatever is done."""
     env, env_params = probes.delayed()
@@ -133,11 +134,13 @@ def test_a_time_limit_is_no_end():
     np.testing.assert_allclose(value([[1.0]]), 1 / (1 - 0.8), rtol=0.03)  # an end would make it at most 1.8
 
 
+@pytest.mark.slow
 def test_the_successor_is_not_the_observation_after_the_reset():
     value, *_ = solved(probes.far_start(), FAST)
     np.testing.assert_allclose(value([[1.0, 0.0], [0.0, 1.0]]), [-6.0, 5.0], rtol=0.05)
 
 
+@pytest.mark.slow
 def test_the_action_that_suits_the_observation_is_found():
     *_, metrics, agent, state = solved(probes.copy(), FAST, baseline="none")
     assert metrics["eval/return"][-1] > 0.95

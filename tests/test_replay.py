@@ -125,6 +125,7 @@ def test_every_step_cut_and_every_step_the_end():
     check_against_deque(*script(generator, 20, 2, always, never), 10, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["uint8", "bool", "float32", "int32"])
 def test_observations_are_stored_once_in_their_dtype(dtype):
     obs = jnp.ones((3, 5, 2), dtype)
@@ -290,6 +291,7 @@ def test_sums_do_not_drift():
 # Memory
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prioritized", [False, True])
 @pytest.mark.parametrize("num_lanes", [None, 2])
 def test_nothing_copies_the_buffer(prioritized, num_lanes):

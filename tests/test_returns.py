@@ -99,6 +99,7 @@ def test_a_time_limit_is_bootstrapped_and_nothing_leaks_over_it():
     np.testing.assert_array_equal(advantage((later, *arguments[1:]))[:2], advantage(arguments)[:2])
 
 
+@pytest.mark.slow
 def test_any_batch_axes_and_traced_numbers(path):
     single = jnp.stack([advantage(path, discount) for discount in (0.5, 0.99)])
     swept = jax.jit(jax.vmap(lambda discount: advantage(path, discount)))(jnp.array([0.5, 0.99]))

@@ -133,6 +133,7 @@ def test_evaluation_ends_at_the_static_time_limit():
     assert (result["eval/return"], result["eval/length"]) == (2, 2)
 
 
+@pytest.mark.slow
 def test_a_lane_of_an_evaluation_is_the_one_alone():
     env, params = lottery()
 
@@ -154,6 +155,7 @@ def test_an_evaluation_holds_predictions_against_discounted_returns():
     assert result == {f"eval/{name}": score for name, score in scores.items()}
 
 
+@pytest.mark.slow
 def test_a_real_environment_gives_whole_paths():
     """CartPole with a short time limit, so that episodes end in both ways."""
     env, params = envs.make("CartPole-v1")

@@ -10,6 +10,7 @@ from scipy import stats
 from jaxrl.core import shuffle
 
 
+@pytest.mark.slow
 def test_every_small_size_is_a_permutation():
     """Without jit and with places of one shape, no size compiles anything of its own."""
     with jax.disable_jit():
@@ -52,6 +53,7 @@ def test_positions_and_pairs_are_uniform(monkeypatch, size, num_rounds, uniform)
     assert (smallest > 1e-3) == uniform, p_values
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [5, 97])
 def test_elements_are_those_of_the_permutation(size):
     places = jnp.array([size - 1, 0, 3, 3])

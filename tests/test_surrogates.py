@@ -67,6 +67,7 @@ def divergence_by_hand(network, action, old, new, obs):
 ACTIONS = [Discrete(3), Box((2,), (-1.0, -0.5), (5.0, 0.1))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("action", ACTIONS, ids=["discrete", "gaussian"])
 def test_the_gradient_is_that_of_equation_8(action):
     network, head, old, new, batch = problem(action)
@@ -107,6 +108,7 @@ def test_the_divergence_is_from_the_old_policy_to_the_new(action):
     assert abs(backward - found) > 20 * error  # the other direction is another number
 
 
+@pytest.mark.slow
 def test_updates_carry_the_coefficient():
     env, env_params = probes.copy()
     sizes = {"num_envs": 4, "num_steps": 8, "num_epochs": 2, "num_minibatches": 2, "eval_episodes": 1}

@@ -164,6 +164,7 @@ def test_waves_equal_one_wave_and_all_is_said_beforehand(found, whole, capsys):
 # Stopping and going on
 
 
+@pytest.mark.slow
 def test_stopped_by_a_signal_and_resumed_is_bit_equal(whole, monkeypatch, capsys):
     words = "sweep toy --steps 32 --evaluations 4 --seeds 3 --at-once 5 --run-dir run --over rate=0.1,0.2,0.3 batch=4,8"
     with monkeypatch.context() as patch:
@@ -208,6 +209,7 @@ def test_resume_refuses_what_has_changed(monkeypatch, capsys):
 # Memory
 
 
+@pytest.mark.slow
 def test_lanes_that_do_not_fit_run_in_waves(monkeypatch, capsys):
     plan = study.describe(toy(seeds=8), {}, None, 0, search.Everything())
     launch, found = launching.fit(plan, 0, 8, devices.mesh())
@@ -227,6 +229,7 @@ def test_lanes_that_do_not_fit_run_in_waves(monkeypatch, capsys):
 # Lanes by themselves
 
 
+@pytest.mark.slow
 def test_a_lane_is_taken_out_evaluated_and_continued(whole, found, monkeypatch, capsys):
     asked = toy(config=Config(batch=8), seeds=2, seed=4)
     fields = {"rate": [Linear(0.1), 0.3], "gravity": [9.8, 20.0]}
@@ -273,6 +276,7 @@ def test_a_finished_lane_goes_on_for_longer(whole, found):
 # Halving
 
 
+@pytest.mark.slow
 def test_halving_drops_the_worst_and_leaves_the_others_as_they_would_have_been(monkeypatch):
     fields = {"rate": [0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.5, 0.6]}
     every = sweeping.sweep(toy(seeds=2), run_dir="every", **fields).results
@@ -294,6 +298,7 @@ def test_halving_drops_the_worst_and_leaves_the_others_as_they_would_have_been(m
     assert len(results.table(halved).splitlines()) == 9 and results.best(halved)["rung"] == 2
 
 
+@pytest.mark.slow
 def test_a_diverged_point_is_dropped():
     fields = {"rate": [np.nan, 0.1, 0.2]}
     found = sweeping.sweep(toy(seeds=2), run_dir="run", spend=search.Halving(3, 2), **fields).results

@@ -98,6 +98,7 @@ def test_planning_makes_more_of_the_same_steps():
     assert errors[1] < 0.6 * errors[0], errors
 
 
+@pytest.mark.slow
 def test_an_estimated_model_is_the_likeliest():
     model = dyna.Model(jnp.zeros((2, 1, 3)), jnp.zeros((2, 1)))
     seen = [(0, 0, 1.0, 1, False), (0, 0, 2.0, 0, False), (0, 0, 6.0, 1, True), (0, 0, 3.0, 1, False)]
@@ -143,6 +144,7 @@ def test_cliff_walking_shows_the_textbook_difference():
     assert np.median(edge) <= 2, edge
 
 
+@pytest.mark.slow
 def test_double_q_learning_is_biased_less():
     """Example 6.7: how often the wrong action, left, is preferred, and the value it is thought to have (true: -0.1)."""
     env, made = envs.make("tabular/MaximizationBias")
@@ -198,6 +200,7 @@ def chain():
     return mdp.as_env(made, 100)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("target", "lam", "power"), [("sarsa", 0.8, 0.0), ("q_learning", 0.8, 0.5)])
 def test_traces_and_rates_by_hand(target, lam, power):
     step_by_step(target, lam, power)
@@ -220,6 +223,7 @@ def test_a_time_limit_is_no_end(make):
     np.testing.assert_allclose(table, np.broadcast_to([[-1.0], [10.0]], table.shape), atol=0.05)
 
 
+@pytest.mark.slow
 def test_a_thousand_seeds_in_one_program():
     env, made = envs.make("tabular/FrozenLake")
     agent = td_control.make(env, td_control.Config(num_steps=50, eval_episodes=1))
@@ -246,6 +250,7 @@ PREDICTION = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [500, 4])
 @pytest.mark.parametrize("name", PREDICTION)
 def test_prediction_finds_the_values_whatever_the_time_limit(name, limit):
@@ -257,6 +262,7 @@ def test_prediction_finds_the_values_whatever_the_time_limit(name, limit):
     assert (metrics["eval/error"] < 0.6).all()
 
 
+@pytest.mark.slow
 def test_lambda_zero_is_td_zero_and_one_step():
     hparams = td_prediction.Hyperparams(0.1, 0.9, 0.0)
     traces, _ = walk(td_prediction.Config(), hparams, 5)
@@ -342,6 +348,7 @@ def test_endless_tasks_are_worth_what_they_are(options, trace_lambda):
     np.testing.assert_allclose(runs.state.fit.params @ phi, 10.0, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_given_policy_is_the_one_predicted():
     env, made = envs.make("tabular/FrozenLake")
     policy = planning.greedy(planning.value_iteration(made, 0.9).action_value)
@@ -406,6 +413,7 @@ def test_radial_features_are_largest_at_their_centre_and_sum_to_one():
     np.testing.assert_allclose(values[1, 3] / values[1, 2], np.exp(-1 / (2 * 0.25)), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_table_is_one_hot_features():
     """The same run on discrete observations and on radial features so narrow that each state has one of its own."""
     env, made = envs.make("tabular/CliffWalking")
@@ -432,6 +440,7 @@ def test_linear_values_solve_a_small_task(basis):
     assert (metrics["eval/return"] == 1).all()
 
 
+@pytest.mark.slow
 def test_semi_gradient_sarsa_drives_up_the_hill():
     """MountainCar with a Fourier basis, 60k steps (Konidaris et al. 2011, figure 3: about -150 after 20 episodes)."""
     env, env_params = envs.make("MountainCar-v0")

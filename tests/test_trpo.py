@@ -77,6 +77,7 @@ def test_conjugate_gradients_of_nothing_are_nothing():
     np.testing.assert_array_equal(flat, 0)
 
 
+@pytest.mark.slow
 @KINDS
 def test_fisher_products_agree_with_the_hessian_of_the_divergence(kind):
     """The whole matrix, column by column, against the second derivative of the divergence of the moved policy."""
@@ -125,6 +126,7 @@ def test_the_step_in_a_table_of_logits_is_the_advantage():
     assert metrics["accepted"] == 1
 
 
+@pytest.mark.slow
 def test_the_step_of_a_linear_gaussian_policy_in_closed_form():
     """Fisher matrix: E[o o'] / std**2 for each action's row of the weights, 2 for each log standard deviation."""
     keys = random.split(random.key(0), 4)
@@ -220,6 +222,7 @@ def test_each_lane_searches_for_itself():
 # Updates
 
 
+@pytest.mark.slow
 @KINDS
 def test_a_step_keeps_the_bound_whatever_its_size(kind):
     """The divergence reported is that of the parameters returned; large bounds are where the second order fails."""
@@ -248,6 +251,7 @@ def test_a_step_keeps_the_bound_whatever_its_size(kind):
     assert_same_bits(still, jax.tree.map(lambda leaf: jnp.stack([leaf] * 5), params))
 
 
+@pytest.mark.slow
 def test_policy_and_critic_are_moved_each_by_its_own_means():
     """Nothing but the trust region moves the policy; nothing but the optimiser, weight decay included, the critic.
 
@@ -342,6 +346,7 @@ def test_the_action_that_suits_the_observation_is_found():
     assert_bound_kept(metrics, 0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("distribution", ["gaussian", SQUASHED])
 def test_a_target_off_the_centre_of_its_bounds_is_reached(distribution):
     agent, state, metrics = trained(probes.aim(), 60, distribution=distribution)

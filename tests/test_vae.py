@@ -65,6 +65,7 @@ def log_density(x):
     return stats.multivariate_normal.logpdf(x, OFFSET, WEIGHT @ WEIGHT.T + SCALE**2 * np.eye(6))
 
 
+@pytest.mark.slow
 def test_linear_gaussian_bound():
     """Distortion and rate, each against its own closed form, with a posterior that is wrong in mean and variance."""
     model, state, hparams, (gain, mean_bias, variance) = linear_gaussian(0.4, 1.7)
@@ -119,6 +120,7 @@ def test_constant_predictor():
 # Invariances
 
 
+@pytest.mark.slow
 def test_doubling_the_batch_changes_nothing(digits, monkeypatch):
     """Given equal noise, loss and gradient of a batch and of the batch twice over are the same."""
     spec, source = digits
@@ -181,6 +183,7 @@ def weighted(importance_samples, digits):
     return params, (nets, spec, config, inputs, vae.Hyperparams())
 
 
+@pytest.mark.slow
 def test_one_importance_sample_is_the_bound(digits):
     params, args = weighted(1, digits)
     keys = random.split(random.key(0), 20_000)
@@ -230,6 +233,7 @@ def test_gradient_through_the_noise():
 # Labels
 
 
+@pytest.mark.slow
 def test_labels_reach_both_networks(digits):
     """With the label, reconstruction and code change with it; the same latents decode to another image."""
     spec, source = digits
@@ -263,6 +267,7 @@ def test_convolutional_networks_lay_out_pixels_as_the_data_do(digits):
     np.testing.assert_allclose(model.reconstruct(random.key(0), state, x), x / 16.0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_evaluation_ignores_dropout_and_training_does_not(digits):
     spec, source = digits
     hparams = vae.Hyperparams()
@@ -277,6 +282,7 @@ def test_evaluation_ignores_dropout_and_training_does_not(digits):
     assert scores[0] == scores[1]
 
 
+@pytest.mark.slow
 def test_dynamic_binarization_shows_the_networks_nothing_but_zeros_and_ones(digits):
     """The posterior's mean measures greyness, so the rate is 0 exactly if every image seen is black and white."""
     spec, source = digits
@@ -296,6 +302,7 @@ def test_dynamic_binarization_shows_the_networks_nothing_but_zeros_and_ones(digi
         assert (metrics["rate"] == 0) == (scores["eval/rate"] == 0) == (binarization == "dynamic")
 
 
+@pytest.mark.slow
 def test_bound_and_likelihood_bound_agree(digits):
     """The estimate from one importance sample is the bound in expectation; more samples only raise it."""
     spec, source = digits
@@ -313,6 +320,7 @@ def test_bound_and_likelihood_bound_agree(digits):
 # As a learner
 
 
+@pytest.mark.slow
 def test_lanes_and_shapes(digits):
     """Seeds and every hyperparameter under vmap, lane by lane what single runs give; state is stable in dtype."""
     spec, source = digits

@@ -76,6 +76,7 @@ def test_one_frame_is_the_environment_itself():
     jax.tree.map(np.testing.assert_array_equal, step._replace(state=()), one_step._replace(state=()))
 
 
+@pytest.mark.slow
 def test_flatten():
     env, params = envs.make("Catch-bsuite")
     flat = wrappers.flatten_observation(env)
@@ -84,6 +85,7 @@ def test_flatten():
     np.testing.assert_array_equal(roll(flat, params)[0], roll(env, params)[0].reshape(7, -1))
 
 
+@pytest.mark.slow
 def test_velocities_hidden():
     env, params = envs.make("CartPole-v1")
     masked = wrappers.mask_observation(env, (1, 3))
@@ -125,6 +127,7 @@ def test_time_limit_cuts_and_restarts():
         assert not step.truncated.any()
 
 
+@pytest.mark.slow
 def test_composed_and_mapped_over_environments_and_seeds():
     env, params = envs.make("CartPole-v1")
     env = wrappers.stack_frames(wrappers.mask_observation(wrappers.time_limit(env, 5), (1, 3)), 4)
