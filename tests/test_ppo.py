@@ -1,29 +1,27 @@
-"""PPO: its loss by hand, its gradient against the exact one, probes, and what it refuses.
+"""PPO: its loss by hand, updates, probes, and what it refuses.
 
-Axes: T steps, N environments, B transitions, S states, A actions.
+Its gradient is held against the exact one in `test_policy_gradient.py`. Axes: T steps, N environments, B transitions.
 """
 
 from functools import partial
-from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 import optax
 import probes
 import pytest
-from jax import lax, random
 from jax import numpy as jnp
+from jax import random
 from jaxprs import primitives
 
 from jaxrl import envs, policies, returns, rollout, surrogates
 from jaxrl.algorithms import ppo
 from jaxrl.core import loop, networks
 from jaxrl.core.schedule import Linear
-from jaxrl.envs import Box, Discrete, Spec, auto_reset
+from jaxrl.envs import Box, Discrete, Spec
 
 BOX = Box((2,), (-1.0, -0.5), (5.0, 0.1))
 LINEAR = networks.MLP(hidden=())
-PLAIN = ppo.Hyperparams(value_coef=0.0, entropy_coef=0.0)
 
 
 # The loss
@@ -150,99 +148,6 @@ def test_targets_use_the_true_successor_and_stop_only_at_ends():
     np.testing.assert_allclose(batch.advantage.reshape(3, 3), advantage, rtol=1e-5)
     np.testing.assert_allclose(batch.value.reshape(3, 3), obs[..., 0])
     np.testing.assert_allclose(batch.target.reshape(3, 3), advantage + obs[..., 0], rtol=1e-5)
-
-
-# The exact policy gradient
-
-HORIZON, S, A = 4, 3, 2
-
-
-class Tabular(NamedTuple):
-    """A layered MDP: what is learned at [time, state] holds nowhere else."""
-
-    max_steps_in_episode: Any
-    start: Any  # [S]
-    transition: Any  # [HORIZON, S, A, S]
-    reward: Any  # [HORIZON, S, A]
-    ends: Any  # [HORIZON, S, A] chance of ending; 1 at the last step
-
-
-def tabular():
-    """A random MDP of at most `HORIZON` steps as an environment; its observation is the index of (time, state)."""
-    generator = np.random.default_rng(0)
-    transition = generator.dirichlet(np.ones(S), (HORIZON, S, A))
-    ends = generator.uniform(0, 0.4, (HORIZON, S, A))
-    ends[-1] = 1
-    reward = 3 * generator.normal(size=(HORIZON, S, A))
-    start = np.array([0.5, 0.3, 0.2])
-    mdp = Tabular(jnp.int32(100), *map(jnp.float32, (start, transition, reward, ends)))
-
-    def reset(key, mdp):
-        place = random.choice(key, S, p=mdp.start)
-        return place, place
-
-    def step(key, place, action, mdp):
-        state_key, end_key = random.split(key)
-        at = (place // S, place % S, action)
-        after = jnp.minimum(place // S + 1, HORIZON - 1) * S + random.choice(state_key, S, p=mdp.transition[at])
-        return after, after, mdp.reward[at], random.uniform(end_key) < mdp.ends[at]
-
-    spec = Spec("tabular", (), "int32", HORIZON * S, Discrete(A), 100)
-    return auto_reset(reset, step, spec), mdp
-
-
-def exact_return(logits, mdp):
-    """Expected undiscounted return of a policy [HORIZON * S, A], by one linear solve over all (time, state)."""
-    policy = jax.nn.softmax(logits).reshape(HORIZON, S, A)
-    going_on = jnp.einsum("tsa,tsau,tsa->tsu", policy, mdp.transition, 1 - mdp.ends)
-    matrix = jnp.zeros((HORIZON, S, HORIZON, S))
-    for time in range(HORIZON - 1):
-        matrix = matrix.at[time, :, time + 1].set(going_on[time])
-    reward = (policy * mdp.reward).sum(-1).ravel()
-    size = HORIZON * S
-    value = jnp.linalg.solve(jnp.eye(size) - matrix.reshape(size, size), reward)
-    return mdp.start @ value[:S]
-
-
-def test_gradient_agrees_with_the_exact_one():
-    """Over whole episodes, undiscounted, a batch's gradient is that of the return per transition collected.
-
-    The critic is arbitrary: what an action's advantage is measured from must not matter.
-    """
-    env, mdp = tabular()
-    logits, critic = random.normal(random.key(1), (HORIZON * S, A)), random.normal(random.key(2), (HORIZON * S,))
-    head = policies.head(env.spec.action, "gaussian")
-    network = networks.Network(
-        lambda key: {"logits": logits},
-        lambda params, obs: ((params["logits"][obs], jnp.zeros(0)), critic[obs]),
-    )
-    hparams = PLAIN._replace(discount=1.0, gae_lambda=1.0)
-    num_envs, repeats = 1000, 60
-
-    def explore(params, key, obs):
-        outputs, _ = network.apply(params, obs)
-        policy = head.distribution(*outputs)
-        action = policy.sample(seed=key)
-        return action, (action, policy.log_prob(action))
-
-    def estimate(_, key):
-        start_key, collect_key = random.split(key)
-        params = network.init(key)
-        cursor = rollout.start(env, start_key, num_envs, mdp)
-        # Episodes end by themselves within the path; what begins after them is cut off, as it is unfinished.
-        _, path = rollout.collect(env, partial(explore, params), cursor, mdp, collect_key, HORIZON)
-        batch = ppo.make_batch(path, params, network, hparams)
-        before = jnp.cumsum(path.terminated, 0) - path.terminated
-        first_episode = (before == 0).ravel()
-        batch = batch._replace(advantage=batch.advantage * first_episode)
-        gradient, _ = jax.grad(ppo.loss, has_aux=True)(params, network, head, batch, hparams)
-        return None, -gradient["logits"] * HORIZON  # per transition to per episode: one in each environment
-
-    _, estimates = jax.jit(lambda keys: lax.scan(estimate, None, keys))(random.split(random.key(3), repeats))
-    exact = jax.grad(exact_return)(logits, mdp)
-    error = estimates.std(0) / np.sqrt(repeats)
-    assert np.abs(exact).max() > 20 * error.max()
-    assert (np.abs(estimates.mean(0) - exact) < 5 * error + 1e-6).all()
 
 
 # Updates
