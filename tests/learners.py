@@ -248,11 +248,11 @@ def gan_on(unused: tuple[str, ...] = (), **options: Any) -> Case:
     return Case(gan.make(spec, config), hparams, source, ("average_decay", *unused))
 
 
-def wgan_gp_on_images() -> Case:
+def wgan_gp_on_images(optimizer: fit.Optimizer = fit.Optimizer("sgd")) -> Case:
     spec, source = labelled_images()
     players = {"generator": networks.MLP((13,), "relu"), "critic": networks.MLP((11,), "leaky_relu")}
     sizes = {"latent_size": 5, "batch_size": 6, "critic_steps": 2, "classifier_updates": 0, "eval_samples": 10}
-    config = wgan_gp.Config(**players, **sizes, optimizer=fit.Optimizer("sgd"))
+    config = wgan_gp.Config(**players, **sizes, optimizer=optimizer)
     hparams = wgan_gp.Hyperparams(Linear(0.01, 0.002), 0.02)
     return Case(wgan_gp.make(spec, config), hparams, source, ("average_decay",))
 

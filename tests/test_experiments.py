@@ -401,9 +401,9 @@ def test_preset_gives_defaults_and_options_override_them(monkeypatch):
 
 
 BAD = {
-    "trian toy": "did you mean train?",
+    "trian toy": "did you mean train or",
     "train": "Which algorithm?",
-    "train topy": "did you mean toy?",
+    "train topy": "did you mean toy or",
     "train ppo --env CartPol-v1": "did you mean CartPole-v1",
     "train ppo --learnin-rate 1": "did you mean --learning-rate?",
     "train ppo --network.channels 3": "is an option of network:cnn",
@@ -530,6 +530,8 @@ def test_preset_makes_its_learner(name, monkeypatch):
     images = np.zeros((4, 28, 28, 1), np.uint8)
     if isinstance(presets.PRESETS[name].source, sources.Data):
         levels = 2 if "binarized" in name else 256
+        if "sprites" in name:
+            images = np.zeros((4, 32, 32, 1), np.uint8)
         if presets.PRESETS[name].algorithm in ("pix2pix", "cyclegan"):
             images = np.zeros((4, 2, 28, 28, 1), np.uint8)
         labelled = data.Examples(images, np.arange(4))

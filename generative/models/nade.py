@@ -29,7 +29,7 @@ class Config:
     """What fixes shapes and program."""
 
     hidden: tuple[int, ...] = (500,)  # width of each hidden layer
-    activation: Literal["sigmoid", "relu"] = "sigmoid"
+    activation: Literal["sigmoid", "relu"] = "sigmoid"  # of the hidden units
     training: Literal["one_order", "all_orders"] = "one_order"  # all: a random part of the variables predicts the rest
     num_orders: int = 1  # of the ensemble that is evaluated and drawn from, M; more than one if trained for all
     order: Literal["raster", "random"] = "raster"  # of the variables; an ensemble has random ones
