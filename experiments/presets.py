@@ -491,6 +491,14 @@ PRESETS = {
         hparams={"learning_rate": Linear(2e-3)},
         evaluations=10,
     ),
+    "wavenet-sounds": Preset(
+        "wavenet",
+        data("sounds"),
+        10 * 2000,
+        config={"conditional": True},
+        hparams={"learning_rate": Linear(2e-3)},
+        evaluations=10,
+    ),
     "gan-ring": Preset(
         "gan",
         data("ring"),
