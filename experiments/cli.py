@@ -36,6 +36,7 @@ HELP = """usage: python -m experiments COMMAND ...
   evaluate RUN [OPTIONS]      evaluate the last state of a run or a sweep, more closely than in training
   extract SWEEP [OPTIONS]     take one lane of a sweep out, as a run of its own
   sample RUN [OPTIONS]        draw samples of a trained model, as a picture or as numbers
+  compare RUN RUN ...         table and curves of several runs and sweeps together
   plot RUN [RUN ...]          draw learning curves, returns expected and obtained, what a model makes, a table
   variance                    measure and draw what baselines do to the variance of REINFORCE's gradient
   list                        learners, environments, data sets and presets
@@ -95,6 +96,7 @@ class Plot:
     """Options of `plot`."""
 
     out: str | None = None  # picture to write; curve.png in the run's folder if not given
+    heat: tuple[str, ...] = ()  # of a sweep: two fields for the heat map; the first two if not given
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "resume": resume,
         "evaluate": evaluate,
         "sample": sample,
+        "compare": compare,
         "plot": plot,
         "list": show,
         "variance": variance,
@@ -283,6 +286,18 @@ def sample(words: list[str]) -> int:
     return 0
 
 
+def compare(words: list[str]) -> int:
+    """Print a table, write a picture and say where it is."""
+    paths = []
+    while words and not words[0].startswith("-"):
+        paths.append(words.pop(0))
+    default = cli_sweep.Compare()
+    asked = options.parse(words, default, "python -m experiments compare RUN RUN ...", "Runs and sweeps side by side.")
+    if not paths:
+        raise ValueError("Which runs? `python -m experiments compare RUN RUN ...`")
+    return cli_sweep.compare(paths, asked.out)
+
+
 def plot(words: list[str]) -> int:
     """Write pictures and print where they are."""
     from experiments import plots  # slow to import: matplotlib
@@ -293,6 +308,8 @@ def plot(words: list[str]) -> int:
     asked = options.parse(words, Plot(), "python -m experiments plot RUN [RUN ...]", "Draw learning curves.")
     if not paths:
         raise ValueError("Which run? `python -m experiments plot RUN [RUN ...]`")
+    if len(paths) == 1 and sweeping.is_sweep(paths[0]):
+        return cli_sweep.plot(paths[0], asked.heat)
     found = [folder.open_run(path)[0] for path in paths]
     target = Path(asked.out or found[0] / "curve.png")
     plots.curves(found, target)

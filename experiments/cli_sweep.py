@@ -1,6 +1,7 @@
 """The commands of `python -m experiments` that are about sweeps. On a CPU each core is a device to them."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from experiments import lanes, options, study, sweeping
@@ -60,6 +61,13 @@ class Extract:
     run_dir: str | None = None  # folder of the run; a dated one under runs/ if not given
 
 
+@dataclass(frozen=True)
+class Compare:
+    """Options of `compare`."""
+
+    out: str | None = None  # picture to write; compare.png here if not given
+
+
 def sweep(words: list[str], base: Experiment, preset: str | None) -> int:
     """Train lanes."""
     program = f"python -m experiments sweep {base.algorithm}"
@@ -104,4 +112,26 @@ def extract(path: str, words: list[str]) -> int:
     asked = options.parse(words, Extract(), f"python -m experiments extract {path}", summary)
     found = lanes.extract(path, asked.point, asked.seed, run_dir=asked.run_dir, steps=asked.steps)
     print(f"{found}\nnext      python -m experiments evaluate {found}")
+    return 0
+
+
+def plot(path: str, heat: tuple[str, ...]) -> int:
+    """Write the pictures of a sweep and print where they are."""
+    from experiments import sweep_plots  # slow to import: matplotlib
+
+    if len(heat) not in (0, 2):
+        raise ValueError(f"A heat map is over two fields, --heat NAME NAME, got {len(heat)}.")
+    for picture in sweep_plots.draw(sweeping.read(path), Path(path), (heat[0], heat[1]) if heat else None):
+        print(picture)
+    return 0
+
+
+def compare(paths: list[str], out: str | None) -> int:
+    """Print a table of runs and write their curves."""
+    from experiments import compare as comparison  # slow to import: matplotlib
+
+    found = comparison.compare(paths)
+    target = Path(out or "compare.png")
+    comparison.picture(found, target)
+    print(f"{comparison.table(found)}\n{target}")
     return 0

@@ -1,4 +1,4 @@
-"""Pictures of runs. Matplotlib is imported here alone, and pyplot nowhere, so no window and no backend is touched."""
+"""Pictures of runs. Pyplot is imported nowhere, so no window and no backend is touched."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -254,6 +254,8 @@ def _facts(plan: Plan) -> dict[str, Any]:
 
 def _finish(path: Path, plan: Plan, found: Any, timing: dict[str, Any]) -> None:
     """Write results.nc, summary.json and the pictures, print what matters."""
+    from experiments import sweep_plots  # slow to import: matplotlib
+
     results.save(found, path / RESULTS)
     best = results.best_members(found) if plan.unit > 1 else results.best(found)
     now = {name: name.removeprefix("hparams.") if plan.unit > 1 else name for name in results.names(found)}
@@ -272,11 +274,14 @@ def _finish(path: Path, plan: Plan, found: Any, timing: dict[str, Any]) -> None:
     }
     folder.write_json(path / folder.SUMMARY, report)
     speed, unit = timing["steps_per_second"], plan.study.experiment.source.unit
+    pictures = sweep_plots.draw(found, path)
     lines = [
         results.table(found),
         f"speed     {speed:,.0f} {unit} per second, all lanes together"
         if speed
         else "speed     nothing was left to do",
         f"folder    {path}",
+        f"pictures  {', '.join(picture.name for picture in pictures)}",
+        f"next      python -m experiments extract {path}",
     ]
     print("\n".join(lines), flush=True)

@@ -1,6 +1,7 @@
 """Sweeps on the command line and their folders, with a toy learner where no real one is needed."""
 
 import json
+import shutil
 import signal
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from experiments import (
     sources,
     study,
     summary,
+    sweep_plots,
     sweeping,
     training,
     waves,
@@ -313,7 +315,7 @@ def test_a_diverged_point_is_dropped():
 def test_a_population_is_stopped_resumed_and_its_members_taken_out(monkeypatch, capsys):
     words = "sweep toy --steps 32 --evaluations 4 --seeds 3 --spend population --points 4 --over rate=log:0.01:0.5"
     assert cli.main([*words.split(), "--run-dir", "whole"]) == 0
-    table = capsys.readouterr().out.splitlines()[-6:-2]
+    table = capsys.readouterr().out.splitlines()[3:7]
     assert table[0].split() == ["seed", "member", "rate", "return"] and [line.split()[0] for line in table[1:]] == list(
         "012"
     )
@@ -333,6 +335,56 @@ def test_a_population_is_stopped_resumed_and_its_members_taken_out(monkeypatch, 
     np.testing.assert_allclose(scores(path), best["eval/return"], rtol=1e-5)
     training.resume(path)
     assert len(scores(path)) == 8
+
+
+# Pictures and tables
+
+
+def test_pictures_of_a_sweep(whole, capsys):
+    shutil.copytree(whole, "run")
+    for path in Path("run").glob("*.png"):
+        path.unlink()
+    assert cli.main("plot run --heat batch rate".split()) == 0
+    names = [Path(line).name for line in capsys.readouterr().out.splitlines()]
+    assert names == ["curves.png", "sensitivity.png", "heat.png", "parallel.png"]
+    assert all((Path("run") / name).read_bytes()[:4] == b"\x89PNG" for name in names)
+    assert cli.main("plot run --heat batch rat".split()) == 2
+    assert "did you mean rate" in capsys.readouterr().err
+
+
+def test_pictures_show_what_was_found(found):
+    (axes,) = [axes for axes in sweep_plots.heat(found).axes if axes.get_xlabel() == "rate"]
+    means = results.over_seeds(found, final=True)["mean"].transpose("batch", "rate").values
+    np.testing.assert_allclose(axes.images[0].get_array(), means)
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["0.1", "0.2", "0.3"]
+    best = sweep_plots.curves(found).axes[0].lines[0]
+    np.testing.assert_allclose(best.get_ydata(), results.over_seeds(results.best(found))["mean"])
+    left, right = sweep_plots.sensitivity(found).axes
+    np.testing.assert_allclose(left.lines[0].get_ydata(), means.max(0))
+    assert len(right.collections[-1].get_offsets()) == 6
+    lines = sweep_plots.parallel(found).axes[0].lines
+    np.testing.assert_allclose(sorted(line.get_ydata()[-1] for line in lines[-6:])[::5], [0, 1])
+
+
+def test_a_wide_range_is_drawn_in_logarithms_and_words_in_order():
+    places, ticks = sweep_plots._scaled(np.array([1e-4, 1e-3, 1e-2]))
+    np.testing.assert_allclose(places, [0, 0.5, 1])
+    assert list(ticks.values()) == ["0.0001", "0.001", "0.01"]
+    places, ticks = sweep_plots._scaled(np.array(["tanh", "relu", "tanh"]))
+    np.testing.assert_array_equal(places, [1, 0, 1])
+    assert ticks == {0.0: "relu", 1.0: "tanh"}
+
+
+def test_runs_and_sweeps_are_compared(whole, found, capsys):
+    training.train(toy(hparams=Hyperparams(0.01), seeds=1), run_dir="slow")
+    capsys.readouterr()
+    assert cli.main(["compare", "slow", str(whole), "--out", "both.png"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["run", "run", "slow", "both.png"]  # the sweep's folder is called run
+    best = results.best(found)
+    assert lines[1].endswith(f"rate {best['rate'].item():.4g}, batch {best['batch'].item()}")
+    assert float(lines[1].split()[1]) == pytest.approx(float(results.over_seeds(best, final=True)["mean"]), rel=1e-3)
+    assert Path("both.png").exists()
 
 
 # The command line
@@ -371,6 +423,8 @@ BAD = {
     "sweep toy --spend population --points 3 --over rate=log:0.1:1": "at least one must copy",
     "extract single": "no sweep",
     "extract": "Which run?",
+    "compare": "Which runs?",
+    "compare single": "no metrics yet",
     "resume nowhere": "no run folder",
 }
 
