@@ -534,6 +534,8 @@ def test_preset_makes_its_learner(name, monkeypatch):
             images = np.zeros((4, 32, 32, 1), np.uint8)
         if presets.PRESETS[name].algorithm in ("pix2pix", "cyclegan"):
             images = np.zeros((4, 2, 28, 28, 1), np.uint8)
+        if presets.PRESETS[name].algorithm == "wavenet":
+            images = np.zeros((4, 64), np.uint8)
         labelled = data.Examples(images, np.arange(4))
         monkeypatch.setattr(data, "load", lambda name, **_: data.from_arrays(name, labelled, labelled, levels=levels))
     asked = presets.get(name)
