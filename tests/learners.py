@@ -65,7 +65,7 @@ def reinforce_on(environment: str, unused: tuple[str, ...] = ("baseline_rate",),
     env, env_params = envs.make(environment, max_steps_in_episode=5)
     sizes = {"num_envs": 4, "num_steps": 12, "num_epochs": 2, "num_minibatches": 3, "eval_episodes": 2}
     config = reinforce.Config(**{**sizes, "network": networks.MLP((13, 11)), **options})
-    hparams = reinforce.Hyperparams(learning_rate=Linear(0.01, 0.002), max_grad_norm=0.5)
+    hparams = reinforce.Hyperparams(learning_rate=Linear(0.01, 0.002), max_grad_norm=0.01)
     return Case(reinforce.make(env, config), hparams, env_params, unused)
 
 
@@ -248,11 +248,11 @@ def gan_on(unused: tuple[str, ...] = (), **options: Any) -> Case:
     return Case(gan.make(spec, config), hparams, source, ("average_decay", *unused))
 
 
-def wgan_gp_on_images(optimizer: fit.Optimizer = fit.Optimizer("sgd")) -> Case:
+def wgan_gp_on_images(optimizer: str = "sgd") -> Case:
     spec, source = labelled_images()
     players = {"generator": networks.MLP((13,), "relu"), "critic": networks.MLP((11,), "leaky_relu")}
     sizes = {"latent_size": 5, "batch_size": 6, "critic_steps": 2, "classifier_updates": 0, "eval_samples": 10}
-    config = wgan_gp.Config(**players, **sizes, optimizer=optimizer)
+    config = wgan_gp.Config(**players, **sizes, optimizer=fit.Optimizer(optimizer))
     hparams = wgan_gp.Hyperparams(Linear(0.01, 0.002), 0.02)
     return Case(wgan_gp.make(spec, config), hparams, source, ("average_decay",))
 

@@ -10,7 +10,6 @@ from learners import wgan_gp_on_images
 from generative import data
 from generative.image_networks import DCGAN
 from generative.models import wgan_gp
-from jaxrl.core import fit
 
 
 def test_loss_by_hand():
@@ -26,7 +25,7 @@ def test_loss_by_hand():
 
 def test_steps_and_mixing_weights(monkeypatch):
     """Two steps of the critic to one of the generator, each with as many weights as examples."""
-    model, hparams, source, _ = wgan_gp_on_images(fit.Optimizer())
+    model, hparams, source, _ = wgan_gp_on_images("adam")
     original, weights = wgan_gp.loss, []
 
     def look(params, critic, real, generated, weight, hparams):
