@@ -90,7 +90,7 @@ def test_every_benchmark_runs(name):
     for row in result["rows"]:
         numbers = {key: value for key, value in row.items() if isinstance(value, int | float)}
         # Its rounds are too short for a score to mean anything, but a speed is a speed.
-        assert all(value > 0 for key, value in numbers.items() if key != "score"), row
+        assert all(value > 0 for key, value in numbers.items() if key not in ("score", "steps_scored")), row
 
 
 @pytest.mark.slow

@@ -67,7 +67,8 @@ def _benchmark(name: str, rounds: int, peers: Path | None, tiny: bool) -> list[d
         return [ceilings.of_task(task, size(tasks.get(task)), rounds)._asdict() for task in CEILINGS]
     if name.startswith("scaling-"):
         axis = name.removeprefix("scaling-")
-        return [point._asdict() for point in scaling.over(axis, rounds, (2, 3) if tiny else None)]
+        small = (1000, 2000) if axis == "capacity" else (2, 3)
+        return [point._asdict() for point in scaling.over(axis, rounds, small if tiny else None)]
     return [asdict(row) for row in contest.run(name, size(tasks.get(name)), rounds, peers)]
 
 
