@@ -28,7 +28,7 @@ class Case(NamedTuple):
 
 
 SMALL_PIXELCNN = pixelcnn.Config(features=18, num_blocks=2, first_kernel=3, head=18)
-SMALL_GATED = gated_pixelcnn.Config(features=6, num_layers=2, first_kernel=3, head=18)
+SMALL_GATED = gated_pixelcnn.Config(features=18, num_layers=2, first_kernel=3, head=18)
 QUICK = {
     "made": Case(made, made.Config(hidden=(12, 11))),
     "nade-orders": Case(nade, nade.Config(hidden=(7, 5), training="all_orders", num_orders=3)),
