@@ -73,7 +73,7 @@ def sweep(words: list[str], base: Experiment, preset: str | None) -> int:
     program = f"python -m experiments sweep {base.algorithm}"
     asked: Any = options.parse(words, Sweep(base, preset=preset), program, "Train many settings in few programs.")
     asked.processes.join()
-    ways = {
+    ways: dict[str, Any] = {
         "everything": search.Everything(),
         "halving": search.Halving(asked.factor, asked.stages),
         "population": Population(),
