@@ -111,12 +111,18 @@ PRESETS = {
         config={"num_steps": 16, "normalize_observations": True},
         hparams={"learning_rate": Linear(6e-3), "gae_lambda": 0.95},
     ),
-    "trpo-cartpole": Preset("trpo", env("CartPole-v1"), 300_000),
+    "trpo-cartpole": Preset(
+        "trpo",
+        env("CartPole-v1"),
+        300_000,
+        config={"num_steps": 128},
+        hparams={"discount": 0.98, "gae_lambda": 0.9, "max_kl": Linear(0.01)},
+    ),
     "trpo-acrobot": Preset("trpo", env("Acrobot-v1"), 500_000, config={"normalize_observations": True}),
     "trpo-pendulum": Preset(
         "trpo",
         env("Pendulum-v1"),
-        500_000,
+        400_000,
         config={
             "num_steps": 200,  # whole episodes, which all begin together
             "num_epochs": 5,
@@ -125,7 +131,7 @@ PRESETS = {
             "normalize_rewards": True,
             "eval_greedy": True,
         },
-        hparams={"discount": 0.98, "gae_lambda": 0.9, "max_kl": 0.02},
+        hparams={"discount": 0.98, "gae_lambda": 0.9, "max_kl": Linear(0.03)},
     ),
     "ppo-cartpole": Preset(
         "ppo",
