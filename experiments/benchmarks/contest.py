@@ -88,7 +88,7 @@ class Contestant:
 
 
 @contextmanager
-def started(name: str, command: list[str], task: tasks.Task) -> Iterator[Contestant]:
+def started(name: str, command: list[str], task: Any) -> Iterator[Contestant]:
     """A contestant that has compiled; it ends with the context."""
     environment = os.environ | REPEATABLE | {"PYTHONPATH": str(HERE.parent.parent) if name == OURS else str(HERE)}
     process = subprocess.Popen(

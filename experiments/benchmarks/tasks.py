@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from dataclasses import dataclass
+from typing import Any
 
 from jaxrl.core import checks
 
@@ -133,7 +134,7 @@ def tiny(task: Task) -> Task:
     )
 
 
-def to_json(task: Task) -> str:
+def to_json(task: Any) -> str:
     """For a contestant's command line."""
     return json.dumps(dataclasses.asdict(task))
 
