@@ -118,7 +118,13 @@ PRESETS = {
         config={"num_steps": 128},
         hparams={"discount": 0.98, "gae_lambda": 0.9, "max_kl": Linear(0.01)},
     ),
-    "trpo-acrobot": Preset("trpo", env("Acrobot-v1"), 500_000, config={"normalize_observations": True}),
+    "trpo-acrobot": Preset(
+        "trpo",
+        env("Acrobot-v1"),
+        400_000,
+        config={"num_steps": 128, "normalize_observations": True},
+        hparams={"max_kl": Linear(0.02)},
+    ),
     "trpo-pendulum": Preset(
         "trpo",
         env("Pendulum-v1"),
