@@ -3,11 +3,14 @@
 Every function gives `(env, env_params)`. Values are of the discount g and hold whatever the policy, unless said.
 """
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
+import numpy as np
 from jax import Array, random
 from jax import numpy as jnp
 
+from jaxrl.core.networks import Network
 from jaxrl.envs import Box, Discrete, Env, Spec, auto_reset
 
 
@@ -166,3 +169,59 @@ def aim() -> tuple[Env, ContinuousParams]:
 
     spec = Spec("aim", (1,), "float32", None, Box((2,), (-1.0, 0.0), (3.0, 0.5)), 1)
     return auto_reset(reset, transition, spec), ContinuousParams(jnp.int32(1), jnp.array([2.0, 0.1]))
+
+
+def with_idle_action(made: tuple[Env, Any]) -> tuple[Env, Any]:
+    """The same task, for a probe whose action is ignored, with one continuous action between -1 and 3."""
+    env, env_params = made
+    return env._replace(spec=replace(env.spec, action=Box((1,), (-1.0,), (3.0,)))), env_params
+
+
+# A linear task with quadratic costs: position and speed [2], a force [1].
+DYNAMICS, FORCE = np.array([[0.9, 0.3], [0.0, 0.8]]), np.array([[0.1], [0.5]])
+STATE_COST, ACTION_COST = np.diag([1.0, 0.2]), np.array([[0.1]])
+
+
+def regulator() -> tuple[Env, Params]:
+    """x' = DYNAMICS x + FORCE u, reward -(x STATE_COST x + u ACTION_COST u). Never ends, cut after 10 steps.
+
+    The force is bounded by [-6, 9]; the best one from the first states, -`riccati_gain(g)` x, is within.
+    """
+
+    def reset(key: Array, params: Params) -> tuple[Array, Array]:
+        x = random.uniform(key, (2,), minval=-1.0, maxval=1.0)
+        return x, x
+
+    def transition(key: Array, x: Array, action: Array, params: Params) -> tuple[Array, Array, Array, Array]:
+        reward = -(x @ STATE_COST @ x + action @ ACTION_COST @ action)
+        after = jnp.asarray(DYNAMICS, jnp.float32) @ x + jnp.asarray(FORCE, jnp.float32) @ action
+        return after, after, reward, jnp.bool_(False)
+
+    spec = Spec("regulator", (2,), "float32", None, Box((1,), (-6.0,), (9.0,)), 10)
+    return auto_reset(reset, transition, spec), Params(jnp.int32(10))
+
+
+def riccati_gain(discount: float) -> np.ndarray:
+    """K [1, 2] of the best policy u = -K x of `regulator`, by iteration of the discounted Riccati equation."""
+    p = STATE_COST
+    for _ in range(1000):
+        gain = discount * np.linalg.solve(ACTION_COST + discount * FORCE.T @ p @ FORCE, FORCE.T @ p @ DYNAMICS)
+        p = STATE_COST + discount * DYNAMICS.T @ p @ (DYNAMICS - FORCE @ gain)
+    return gain
+
+
+def linear_actor(spec: Spec) -> Network:
+    """Actions u = K x, whatever the bounds."""
+    size = spec.action.shape[0]
+    return Network(lambda key: {"gain": jnp.zeros((size, *spec.obs_shape))}, lambda params, obs: obs @ params["gain"].T)
+
+
+def quadratic_critic(spec: Spec) -> Network:
+    """Values (x, u) W (x, u) plus a constant: those of `regulator` are of this form."""
+    size = spec.obs_shape[0] + spec.action.shape[0]
+
+    def apply(params, obs, action):
+        both = jnp.concatenate([obs, action], axis=-1)
+        return (both @ params["weight"] * both).sum(-1) + params["constant"]
+
+    return Network(lambda key: {"weight": jnp.zeros((size, size)), "constant": jnp.zeros(())}, apply)

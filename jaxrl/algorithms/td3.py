@@ -61,6 +61,15 @@ class State(NamedTuple):
     noise: Array  # [] of the last update, for `act`
 
 
+def disturb(key: Array, action: Array, scale: Any, clip: Any, bounds: policies.Bounds) -> Array:
+    """`action` [B, ...] plus noise of standard deviation `scale` [], cut at `clip` []; the sum is cut at the bounds.
+
+    Algorithm 1, the smoothing of the targets. With an infinite `clip`, exploration.
+    """
+    noise = jnp.clip(scale * random.normal(key, action.shape), -clip, clip)
+    return jnp.clip(action + bounds.half_width * noise, bounds.low, bounds.high)
+
+
 def clipped_double_q_target(reward: Array, discount: Array, next_values: Array) -> Array:
     """Reward plus discount times the lower of the critics' next values [C, B]: [B] (equation 10)."""
     return reward + discount * next_values.min(0)
@@ -139,19 +148,14 @@ def make(
         keys = random.split(warmup_key, config.warmup // config.num_envs)
         return lax.scan(partial(remember, env_params, policy), state, keys)[0]
 
-    def disturb(action, noise):
-        return jnp.clip(action + bounds.half_width * noise, bounds.low, bounds.high)
-
     def explore(params, scale, key, obs):
-        action = actor.apply(params, obs)
-        return disturb(action, scale * random.normal(key, action.shape)), None
+        return disturb(key, actor.apply(params, obs), scale, jnp.inf, bounds), None
 
     def critics_step(optimizer, hparams, state, draw):
         key, batch = draw
         target_actor, target_critics = state.target_params
         action = actor.apply(target_actor, batch.next_obs)
-        noise = hparams.target_noise * random.normal(key, action.shape)
-        action = disturb(action, jnp.clip(noise, -hparams.target_noise_clip, hparams.target_noise_clip))
+        action = disturb(key, action, hparams.target_noise, hparams.target_noise_clip, bounds)
         next_values = critics.apply(target_critics, batch.next_obs, action)
         target = clipped_double_q_target(batch.reward, batch.discount, next_values)
         fitted, metrics = fit.step(optimizer, loss, state.critics, critics, batch, target)
