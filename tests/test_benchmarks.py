@@ -84,7 +84,16 @@ def test_the_protocol_imports_nothing_of_ours():
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
-    ["hardware", "ppo-cartpole-4x1", "dqn-cartpole-10x8", "td3-pendulum-1x1", "vae", "ceilings", "cores", "scaling-capacity"],
+    [
+        "hardware",
+        "ppo-cartpole-4x1",
+        "dqn-cartpole-10x8",
+        "td3-pendulum-1x1",
+        "vae",
+        "ceilings",
+        "cores",
+        "scaling-capacity",
+    ],
 )
 def test_every_kind_of_benchmark_runs(name):
     result = report.run([name], 2, None, tiny=True)
