@@ -81,7 +81,7 @@ def start(task: dict[str, Any]) -> tuple[Callable[[int], protocol.Round], float]
     return play, compile_seconds
 
 
-def run(rounds: int, **sizes: int) -> Iterator[Row]:
+def run(rounds: int, **sizes: Any) -> Iterator[Row]:
     """All layouts, `rounds` rounds each, in alternation."""
     import sys
 
