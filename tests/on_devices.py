@@ -7,6 +7,7 @@ import json
 import re
 import sys
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -14,8 +15,8 @@ import numpy as np
 from jax import random
 
 from jaxrl import envs
-from jaxrl.algorithms import ppo, td_control
-from jaxrl.core import devices, loop, networks, sweep
+from jaxrl.algorithms import dqn, ppo, td_control
+from jaxrl.core import devices, loop, memory, networks, sweep
 
 # Compared within a tolerance, so these need not be the programs that a user gets, and compile in half the time.
 QUICK = {"xla_backend_optimization_level": 0}
@@ -85,5 +86,30 @@ def split(name: str) -> dict[str, Any]:
     return {"collectives": collectives(over), "distance": distance(together, spread), "share": flops[1] / flops[0]}
 
 
+def memory_of(name: str) -> dict[str, Any]:
+    """Bytes that 64 lanes of DQN with a buffer of 10,000 need, as foretold and as the system counts them."""
+    env, env_params = envs.make(name)
+    config = dqn.Config(4, 5, 5, 1, 32, 10_000, 100, networks.MLP((32,)), eval_episodes=1)
+    learner = dqn.make(env, config)
+    (group,) = sweep.grid(dqn.Hyperparams(), source=env_params, seeds=64).groups
+    keys, hparams, source = group.arguments()
+    start = jax.jit(group.map(partial(loop.start, learner, num_updates=4)))
+    chunk = jax.jit(group.map(partial(loop.chunk, learner, 2)), donate_argnums=0)
+    runs = jax.eval_shape(start, keys, hparams, source)
+    begin = start.lower(keys, hparams, source).compile(QUICK)
+    advance = chunk.lower(runs, hparams, source).compile(QUICK)
+    before = system_bytes("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # forgets the peak
+    runs = begin(keys, hparams, source)
+    jax.block_until_ready(advance(runs, hparams, source))
+    foretold = max(memory.needed(begin), memory.needed(advance))
+    return {"foretold": foretold, "measured": system_bytes("VmHWM") - before}
+
+
+def system_bytes(field: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
+
+
 if __name__ == "__main__":
-    print(json.dumps({"lanes": lanes, "split": split}[sys.argv[1]](sys.argv[2])))
+    print(json.dumps({"lanes": lanes, "split": split, "memory": memory_of}[sys.argv[1]](sys.argv[2])))

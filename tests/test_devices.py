@@ -90,6 +90,13 @@ def test_memory_of_a_program_is_what_its_arrays_need():
     assert memory.fitting(64, 6400 + 50, 50, 40) == 0
 
 
+@pytest.mark.slow
+def test_lanes_of_dqn_need_the_memory_that_was_foretold():
+    found = on_devices(1, "memory", "Breakout-MinAtar")
+    assert found["foretold"] > 64 * 10_000 * 400  # an observation of 400 bytes for each transition
+    assert found["measured"] == pytest.approx(found["foretold"], rel=0.1)
+
+
 SWEEP = (
     "td_control --env tabular/CliffWalking --steps 4000 --num-steps 40 --evaluations 20 --eval-episodes 1 --seeds 3 "
     "--checkpoint-every 0 --over learning_rate=0.1,0.5,0.9"

@@ -21,11 +21,11 @@ class Hyperparams(NamedTuple):
 
 
 def init(key, hparams, source):
-    return {"sum": jnp.zeros(()), "noise": random.normal(key)}
+    return {"sum": jnp.zeros(()), "noise": random.normal(key), "nothing": jnp.zeros((0, 3))}
 
 
 def update(key, state, hparams, source):
-    return {"sum": state["sum"] + hparams.rate, "noise": state["noise"]}, {"every": hparams.every}
+    return {**state, "sum": state["sum"] + hparams.rate}, {"every": hparams.every}
 
 
 def evaluate(key, state, hparams, source):

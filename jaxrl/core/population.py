@@ -145,12 +145,13 @@ def over_seeds(function: Any, axes: Any, num_members: int) -> Any:
     """
 
     def apart(axis: Any, tree: Any) -> Any:
-        split = lambda leaf: leaf.reshape(-1, num_members, *leaf.shape[1:])  # noqa: E731
+        # Sizes in full: arrays without elements cannot be reshaped by what is left over.
+        split = lambda leaf: leaf.reshape(len(leaf) // num_members, num_members, *leaf.shape[1:])  # noqa: E731
         return tree if axis is None else jax.tree.map(split, tree)
 
     def several(*arguments: Any) -> Any:
         split = jax.tree.map(apart, axes, arguments, is_leaf=lambda axis: axis is None)
         given = jax.vmap(function, axes)(*split)
-        return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), given)
+        return jax.tree.map(lambda leaf: leaf.reshape(leaf.shape[0] * leaf.shape[1], *leaf.shape[2:]), given)
 
     return several
