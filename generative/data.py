@@ -22,7 +22,7 @@ from jax import Array, lax, random
 from jax import numpy as jnp
 
 from generative import sprites, toys, translation, waves
-from jaxrl.core import checks, shuffle
+from jaxrl.core import checks, devices, shuffle
 
 FOLDER_VARIABLE = "JAXRL_DATA"
 MNIST_URL = "https://ossci-datasets.s3.amazonaws.com/mnist/"
@@ -110,7 +110,7 @@ def draw(cursor: Cursor, examples: Any, batch_size: int) -> tuple[Cursor, Any]:
     index = jnp.take_along_axis(orders, epoch[None], axis=0)[0]
     end = cursor.position + batch_size
     cursor = Cursor(cursor.key, cursor.epoch + end // size, end % size)
-    return cursor, take(examples, index)
+    return cursor, devices.split(take(examples, index))
 
 
 def take(examples: Any, index: Array) -> Any:

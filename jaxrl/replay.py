@@ -16,7 +16,7 @@ from jax import Array, lax, random
 from jax import numpy as jnp
 
 from jaxrl import rollout, sum_tree
-from jaxrl.core import checks
+from jaxrl.core import checks, devices
 from jaxrl.envs import Discrete, Env, Spec
 from jaxrl.rollout import Cursor, Policy, Transition
 
@@ -210,7 +210,7 @@ def windows(buffer: Buffer, slot: Array, discount: Any, n_step: int = 1) -> Batc
         ended = ended | (running & (kind == TERMINATED))
         running = running & (kind == GOES_ON)
     obs, next_obs = jnp.split(_get(buffer.obs, jnp.concatenate([slot, place])), 2)
-    return Batch(
+    batch = Batch(
         obs=obs,
         action=_get(buffer.action, slot),
         reward=reward,
@@ -219,6 +219,7 @@ def windows(buffer: Buffer, slot: Array, discount: Any, n_step: int = 1) -> Batc
         weight=(_get(buffer.kind, slot) != EMPTY).astype(jnp.float32),
         slot=slot,
     )
+    return devices.split(batch)
 
 
 def prioritize(buffer: Buffer, slot: Array, weight: Array) -> Buffer:

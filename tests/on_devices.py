@@ -13,9 +13,10 @@ from typing import Any
 import jax
 import numpy as np
 from jax import random
+from learners import LEARNERS
 
 from jaxrl import envs
-from jaxrl.algorithms import dqn, ppo, td_control
+from jaxrl.algorithms import dqn
 from jaxrl.core import devices, loop, memory, networks, sweep
 
 # Compared within a tolerance, so these need not be the programs that a user gets, and compile in half the time.
@@ -39,22 +40,10 @@ def distance(one: Any, two: Any) -> float:
     return max(float((np.abs(a - b) / (1e-4 + 1e-3 * np.abs(a))).max()) for a, b in pairs)
 
 
-def learner(name: str) -> tuple[Any, Any, Any, dict[str, Any]]:
-    """Learner, hparams, source, and what to sweep."""
-    if name == "ppo":
-        env, env_params = envs.make("CartPole-v1")
-        config = ppo.Config(8, 6, 2, 2, networks.MLP((16,)), eval_episodes=2)
-        fields = {"learning_rate": [1e-3, 1e-2], "length": [0.5, 1.0]}
-        return ppo.make(env, config), ppo.Hyperparams(), env_params, fields
-    env, env_params = envs.make("tabular/CliffWalking")
-    agent = td_control.make(env, td_control.Config(num_steps=40, eval_episodes=2))
-    return agent, td_control.Hyperparams(), env_params, {"learning_rate": [0.1, 0.5], "discount": [0.9, 1.0]}
-
-
 def lanes(name: str) -> dict[str, Any]:
     """16 lanes over all devices and on one."""
-    made, hparams, source, fields = learner(name)
-    (group,) = sweep.grid(hparams, None, source, seeds=4, **fields).groups
+    made, hparams, source, _ = LEARNERS[name]()
+    (group,) = sweep.grid(hparams, source=source, seeds=8, **{hparams._fields[0]: [0.01, 0.02]}).groups
     train = group.map(partial(loop.train, made, num_updates=4, eval_every=2))
     mesh = devices.mesh()
     where = devices.shardings(mesh, group.axes)
@@ -72,7 +61,7 @@ def lanes(name: str) -> dict[str, Any]:
 
 def split(name: str) -> dict[str, Any]:
     """One run over all devices and on one."""
-    made, hparams, source, _ = learner(name)
+    made, hparams, source, _ = LEARNERS[name]()
 
     def train() -> tuple[Any, Any]:
         arguments = random.key(0), hparams, source

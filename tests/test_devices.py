@@ -37,7 +37,10 @@ def on_devices(count: int, *words: str) -> dict[str, Any]:
     return json.loads(child.stdout)
 
 
-@pytest.mark.parametrize("name", ["td_control", pytest.param("ppo", marks=pytest.mark.slow)])
+FORMS = ["ppo-discrete", "dqn", "vae-bernoulli"]
+
+
+@pytest.mark.parametrize("name", ["q-learning", *(pytest.param(name, marks=pytest.mark.slow) for name in FORMS)])
 def test_lanes_over_8_devices_equal_lanes_on_one_and_need_no_communication(name):
     found = on_devices(8, "lanes", name)
     assert (found["devices"], found["collectives"], found["shards"]) == (8, 0, [2] * 8)
@@ -45,11 +48,12 @@ def test_lanes_over_8_devices_equal_lanes_on_one_and_need_no_communication(name)
 
 
 @pytest.mark.slow
-def test_a_run_split_over_8_devices_equals_the_run_on_one():
-    found = on_devices(8, "split", "ppo")
+@pytest.mark.parametrize("name", FORMS)
+def test_a_run_split_over_devices_equals_the_run_on_one(name):
+    found = on_devices(2, "split", name)
     assert found["distance"] < 1
     assert found["collectives"] > 0  # gradients are added up
-    assert found["share"] < 0.5  # of the products, on each device
+    assert found["share"] < 0.95  # of the operations, on each device; evaluation of these small sizes is most of them
 
 
 def test_without_a_mesh_nothing_is_split():
