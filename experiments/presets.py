@@ -8,7 +8,7 @@ from experiments.experiment import Experiment
 from generative.image_networks import DCGAN, Patch, ResNet, UNet
 from jaxrl.core import checks
 from jaxrl.core.fit import Optimizer
-from jaxrl.core.networks import CNN, MLP, TransposedCNN
+from jaxrl.core.networks import CNN, MLP, Recurrent, TransposedCNN
 from jaxrl.core.schedule import Linear
 from jaxrl.features import Fourier
 
@@ -33,9 +33,9 @@ class Preset:
         return Experiment(self.algorithm, self.source, config, hparams, self.steps, self.evaluations)
 
 
-def env(name: str) -> sources.Environment:
-    """The environment `name`, as gymnax has it."""
-    return sources.Environment(name)
+def env(name: str, *pairs: str, hide: tuple[int, ...] = ()) -> sources.Environment:
+    """The environment `name`, made with name=value `pairs`, less the entries of its observations to `hide`."""
+    return sources.Environment(name, pairs, hide)
 
 
 def data(name: str, *pairs: str) -> sources.Data:
@@ -51,6 +51,24 @@ RAINBOW: dict[str, Any] = {
     "prioritized": True,
     "distribution": "categorical",
     "noisy": True,
+}
+
+# Recurrent PPO: few steps in many environments, because a CPU computes steps one after the other.
+RECURRENT: dict[str, Any] = {"num_envs": 32, "num_steps": 32, "eval_greedy": True}
+GRU, LSTM = (Recurrent(cell, 32, MLP((32,))) for cell in ("gru", "lstm"))
+
+# CartPole whose velocities are hidden.
+MASKED_CARTPOLE: dict[str, Any] = {
+    "source": env("CartPole-v1", hide=(1, 3)),
+    "steps": 300_000,
+    "hparams": {"learning_rate": Linear(3e-3), "discount": 0.98, "gae_lambda": 0.9, "entropy_coef": 0.0},
+}
+
+# A bit is shown at the first step and asked for at the last.
+MEMORY_CHAIN: dict[str, Any] = {
+    "source": env("MemoryChain-bsuite", "memory_length=30"),
+    "steps": 200_000,
+    "hparams": {"learning_rate": Linear(3e-3), "entropy_coef": 0.0},
 }
 
 # DQN on MinAtar's grids: a tenth of Mnih et al.'s replay for a tenth of their steps and a small network.
@@ -146,6 +164,21 @@ PRESETS = {
         config={"num_envs": 16, "num_steps": 128, "num_minibatches": 8},
         hparams={"learning_rate": Linear(1e-3), "discount": 0.98, "gae_lambda": 0.9},
     ),
+    "ppo-kl-cartpole": Preset(
+        "ppo",
+        env("CartPole-v1"),
+        500_000,
+        config={"num_envs": 16, "num_steps": 128, "num_minibatches": 8, "surrogate": "kl"},
+        hparams={"learning_rate": Linear(5e-4), "discount": 0.98, "gae_lambda": 0.9},
+    ),
+    "ppo-gru-masked-cartpole": Preset(
+        "ppo_recurrent", **MASKED_CARTPOLE, config={**RECURRENT, "network": GRU, "normalize_observations": True}
+    ),
+    "ppo-lstm-masked-cartpole": Preset(
+        "ppo_recurrent", **MASKED_CARTPOLE, config={**RECURRENT, "network": LSTM, "normalize_observations": True}
+    ),
+    "ppo-gru-memorychain": Preset("ppo_recurrent", **MEMORY_CHAIN, config={**RECURRENT, "network": GRU}),
+    "ppo-lstm-memorychain": Preset("ppo_recurrent", **MEMORY_CHAIN, config={**RECURRENT, "network": LSTM}),
     "ppo-acrobot": Preset(
         "ppo",
         env("Acrobot-v1"),
