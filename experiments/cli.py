@@ -26,7 +26,7 @@ from experiments import (
     training,
 )
 from experiments.experiment import FLAT, Experiment
-from jaxrl.core import checks
+from jaxrl.core import checks, devices
 
 HELP = """usage: python -m experiments COMMAND ...
 
@@ -60,6 +60,7 @@ class Train:
     run_dir: str | None = None  # folder of the run; a dated one under runs/ if not given
     checkpoint_every: float = 30.0  # least seconds between checkpoints; the last state is always saved
     tensorboard: bool = False  # write TensorBoard event files too
+    split: bool = False  # split each run over all devices, environments and batches; on a CPU each core is one
 
 
 @dataclass(frozen=True)
@@ -191,12 +192,15 @@ def train(words: list[str]) -> int:
     if chosen is None:
         return 0
     base, preset = chosen
-    asked = _parse_train(words, base, preset, f"train {base.algorithm}")
+    asked = _parse_train(words, Train(base, preset), f"train {base.algorithm}")
+    if asked.split:
+        devices.use_cores()
     result = training.train(
         asked.experiment,
         run_dir=asked.run_dir,
         checkpoint_every=asked.checkpoint_every,
         tensorboard=asked.tensorboard,
+        split=asked.split,
     )
     return _exit_code(result)
 
@@ -206,12 +210,18 @@ def resume(words: list[str]) -> int:
     path, words = _run_of(words, "resume")
     if sweeping.is_sweep(path):
         return cli_sweep.resume(path, words)
-    stored = folder.open_run(path)[2]
-    asked = _parse_train(words, stored, None, f"resume {path}")
+    _, config, stored = folder.open_run(path)
+    asked = _parse_train(words, Train(stored, split=training.was_split(config)), f"resume {path}")
     if asked.run_dir is not None:
         raise ValueError("A run is resumed in its own folder: leave out --run-dir.")
+    if asked.split:
+        devices.use_cores()
     result = training.resume(
-        path, asked.experiment, checkpoint_every=asked.checkpoint_every, tensorboard=asked.tensorboard
+        path,
+        asked.experiment,
+        checkpoint_every=asked.checkpoint_every,
+        tensorboard=asked.tensorboard,
+        split=asked.split,
     )
     return _exit_code(result)
 
@@ -423,10 +433,10 @@ def _chosen(words: list[str], command: str) -> tuple[Experiment, str | None] | N
     return base, preset
 
 
-def _parse_train(words: list[str], base: Experiment, preset: str | None, command: str) -> Train:
-    """The options of `train`, with the values of `base` as defaults."""
-    description = registry.get(base.algorithm).summary()
-    return options.parse(words, Train(base, preset), f"python -m experiments {command}", description)
+def _parse_train(words: list[str], default: Train, command: str) -> Train:
+    """The options of `train`."""
+    description = registry.get(default.experiment.algorithm).summary()
+    return options.parse(words, default, f"python -m experiments {command}", description)
 
 
 def _eval_part(config: Any) -> Any:

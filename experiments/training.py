@@ -8,13 +8,14 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 
 from experiments import folder, registry, summary
 from experiments.evaluation import Restored
 from experiments.experiment import Experiment, Program, build, difference, encode, facts, flatten
 from experiments.interrupt import Background, Interrupt
 from experiments.progress import Bar
-from jaxrl.core import checkpoint
+from jaxrl.core import checkpoint, devices
 
 
 class Result(NamedTuple):
@@ -26,7 +27,12 @@ class Result(NamedTuple):
 
 
 def train(
-    experiment: Experiment, *, run_dir: str | None = None, checkpoint_every: float = 30.0, tensorboard: bool = False
+    experiment: Experiment,
+    *,
+    run_dir: str | None = None,
+    checkpoint_every: float = 30.0,
+    tensorboard: bool = False,
+    split: bool = False,
 ) -> Result:
     """Train all seeds of `experiment` in one program, with progress, metrics and checkpoints in a new run folder.
 
@@ -35,21 +41,22 @@ def train(
         run_dir: the run folder; a dated one under `runs` if None.
         checkpoint_every: least seconds between two checkpoints; the last state is always saved.
         tensorboard: write TensorBoard event files too.
+        split: split every run over all devices, environments and batches, instead of using one device.
 
     Raises:
         ValueError: the experiment cannot work or the folder is taken. Nothing has been written then.
     """
     folder.check_free(run_dir)
     encode(experiment)
-    program = build(experiment)
+    program = over_devices(build(experiment)) if split else build(experiment)
     writer = _tensorboard() if tensorboard else None
     print(_plan(experiment, program), flush=True)
     begin = time.perf_counter()
     start = _compile(program.start, program.keys, program)
     advance = _compile(program.advance, program.runs_shape(), program)
     compile_seconds = time.perf_counter() - begin
-    lengths = {"num_updates": program.num_updates, "eval_every": program.eval_every}
-    path = folder.create(run_dir, experiment, lengths)
+    content = {"num_updates": program.num_updates, "eval_every": program.eval_every, "split": split}
+    path = folder.create(run_dir, experiment, content)
     print(f"Compiled in {compile_seconds:.1f} s. Run folder: {path}", flush=True)
     runs = start(program.keys, program.hparams, program.source)
     return _loop(path, experiment, program, runs, 0, advance, compile_seconds, checkpoint_every, writer)
@@ -61,10 +68,12 @@ def resume(
     *,
     checkpoint_every: float = 30.0,
     tensorboard: bool = False,
+    split: bool | None = None,
 ) -> Result:
     """Continue the run in folder `path` from its last whole checkpoint; what follows is as if it had never stopped.
 
-    `experiment`, if given, must be the run's own up to where its data lies.
+    `experiment`, if given, must be the run's own up to where its data lies. `split`, if not given, is as it was; on
+    another number of devices the rest may differ in the last bits.
 
     Raises:
         ValueError: no run there, another process is at it, or anything that decides its numbers has changed.
@@ -73,6 +82,8 @@ def resume(
     experiment = experiment or stored
     refuse_changes(path, flatten(encode(stored)), flatten(encode(experiment)))
     program = build(experiment)
+    if was_split(config) if split is None else split:
+        program = over_devices(program)
     writer = _tensorboard() if tensorboard else None
     here = facts(experiment, program)
     saved = checkpoint.newest(path / folder.CHECKPOINTS)
@@ -88,6 +99,29 @@ def resume(
     advance = _compile(program.advance, program.runs_shape(), program) if done < program.num_chunks else None
     compile_seconds = time.perf_counter() - begin
     return _loop(path, experiment, program, runs, done, advance, compile_seconds, checkpoint_every, writer)
+
+
+def over_devices(program: Program) -> Program:
+    """`program` with every run split over all devices of this process while it advances.
+
+    From one evaluation to the next a run lies whole on each of them, and so it can be saved and resumed on any number.
+    """
+    mesh = devices.mesh(devices.BATCH)
+    whole = NamedSharding(mesh, PartitionSpec())
+
+    def over(function: Any, **options: Any) -> Any:
+        def within(*arguments: Any) -> Any:
+            with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+                return function(*arguments)
+
+        return jax.jit(within, in_shardings=whole, out_shardings=whole, **options)
+
+    return program._replace(start=over(program.start), advance=over(program.advance, donate_argnums=0))
+
+
+def was_split(config: dict[str, Any]) -> bool:
+    """Whether the run with this config.json was begun split over devices."""
+    return config.get("split", False)
 
 
 def _compile(function: Any, first: Any, program: Program) -> Any:

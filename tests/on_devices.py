@@ -6,6 +6,7 @@ Prints one line of JSON: numbers for the test to judge.
 import json
 import re
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 from jax import random
 from learners import LEARNERS
 
+from experiments import experiment, training
 from jaxrl import envs
 from jaxrl.algorithms import dqn
 from jaxrl.core import devices, loop, memory, networks, sweep
@@ -55,7 +57,7 @@ def lanes(name: str) -> dict[str, Any]:
         "devices": mesh.size,
         "collectives": collectives(over),
         "distance": distance(together, spread),
-        "shards": [shard.data.shape[0] for shard in spread[1]["eval/return"].addressable_shards],
+        "shards": [shard.data.shape[0] for shard in spread[1]["diverged"].addressable_shards],
     }
 
 
@@ -73,6 +75,23 @@ def split(name: str) -> dict[str, Any]:
         over, spread = train()
     flops = [compiled.cost_analysis()["flops"] for compiled in (whole, over)]
     return {"collectives": collectives(over), "distance": distance(together, spread), "share": flops[1] / flops[0]}
+
+
+def trained(name: str) -> dict[str, Any]:
+    """Two seeds of the default experiment, made small, as the command line splits them and as it does not."""
+    base = experiment.default(name)
+    config = replace(base.config, num_envs=8, num_steps=16, network=networks.MLP((8,)), eval_episodes=2)
+    whole = experiment.build(replace(base, config=config, steps=256, evaluations=1, seeds=2))
+    over = training.over_devices(whole)
+
+    def train(program: experiment.Program) -> tuple[Any, Any]:
+        arguments = program.hparams, program.source
+        runs = program.start(program.keys, *arguments)
+        compiled = program.advance.lower(runs, *arguments).compile(QUICK)
+        return compiled, compiled(runs, *arguments)
+
+    (_, together), (compiled, spread) = train(whole), train(over)
+    return {"collectives": collectives(compiled), "distance": distance(together, spread)}
 
 
 def memory_of(name: str) -> dict[str, Any]:
@@ -101,4 +120,5 @@ def system_bytes(field: str) -> int:
 
 
 if __name__ == "__main__":
-    print(json.dumps({"lanes": lanes, "split": split, "memory": memory_of}[sys.argv[1]](sys.argv[2])))
+    asked = {"lanes": lanes, "split": split, "trained": trained, "memory": memory_of}[sys.argv[1]]
+    print(json.dumps(asked(sys.argv[2])))

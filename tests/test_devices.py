@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -54,6 +55,13 @@ def test_a_run_split_over_devices_equals_the_run_on_one(name):
     assert found["distance"] < 1
     assert found["collectives"] > 0  # gradients are added up
     assert found["share"] < 0.95  # of the operations, on each device; evaluation of these small sizes is most of them
+
+
+@pytest.mark.slow
+def test_a_training_split_by_the_command_line_equals_the_training_on_one():
+    found = on_devices(2, "trained", "a2c")
+    assert found["distance"] < 1
+    assert found["collectives"] > 0
 
 
 def test_without_a_mesh_nothing_is_split():
@@ -120,8 +128,8 @@ def start(folder: Path, *words: str, devices: int = 1) -> subprocess.Popen[str]:
 
 
 def lines(path: Path) -> int:
-    """Of all metrics written so far."""
-    return sum(file.read_bytes().count(b"\n") for file in path.glob("waves/*/metrics.jsonl"))
+    """Of all metrics written so far, by a run or by the waves of a sweep."""
+    return sum(file.read_bytes().count(b"\n") for file in path.glob("**/metrics.jsonl"))
 
 
 def wait_for(count: int, path: Path, *processes: subprocess.Popen[str]) -> None:
@@ -148,6 +156,25 @@ def test_killed_and_resumed_over_two_devices_is_bit_equal(tmp_path):
     assert (tmp_path / "killed/results.nc").read_bytes() == (tmp_path / "whole/results.nc").read_bytes()
     tables = [[line for line in text.splitlines() if " to " in line] for text in (printed, table)]
     assert tables[0] == tables[1] and len(tables[0]) == 3
+
+
+@pytest.mark.slow
+def test_a_split_run_killed_and_resumed_is_bit_equal(tmp_path):
+    words = "train a2c --env CartPole-v1 --num-envs 8 --num-steps 8 --eval-episodes 1 --network.hidden 8 --split "
+    words = [*words.split(), *"--steps 2560 --evaluations 20 --checkpoint-every 0 --run-dir".split()]
+    whole = start(tmp_path, *words, "whole", devices=2)
+    printed, errors = whole.communicate(timeout=300)
+    assert (whole.returncode, errors) == (0, ""), printed
+    killed = start(tmp_path, *words, "killed", devices=2)
+    wait_for(5, tmp_path / "killed", killed)
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    resumed = start(tmp_path, "resume", "killed", devices=2)  # split as it was, without being told
+    printed, errors = resumed.communicate(timeout=300)
+    assert (resumed.returncode, errors) == (0, ""), printed
+    assert "Continuing" in printed and not re.search("at update 0", printed)
+    metrics = [(tmp_path / name / "metrics.jsonl").read_bytes() for name in ("whole", "killed")]
+    assert metrics[0] == metrics[1] and json.loads((tmp_path / "killed/config.json").read_text())["split"]
 
 
 @pytest.mark.slow
