@@ -183,7 +183,7 @@ STATE_COST, ACTION_COST = np.diag([1.0, 0.2]), np.array([[0.1]])
 
 
 def regulator() -> tuple[Env, Params]:
-    """x' = DYNAMICS x + FORCE u, reward -(x STATE_COST x + u ACTION_COST u). Never ends, cut after 10 steps.
+    """x' = DYNAMICS x + FORCE u, reward -(x STATE_COST x + u ACTION_COST u). Never ends, cut after 3 steps.
 
     The force is bounded by [-6, 9]; the best one from the first states, -`riccati_gain(g)` x, is within.
     """
@@ -197,8 +197,8 @@ def regulator() -> tuple[Env, Params]:
         after = jnp.asarray(DYNAMICS, jnp.float32) @ x + jnp.asarray(FORCE, jnp.float32) @ action
         return after, after, reward, jnp.bool_(False)
 
-    spec = Spec("regulator", (2,), "float32", None, Box((1,), (-6.0,), (9.0,)), 10)
-    return auto_reset(reset, transition, spec), Params(jnp.int32(10))
+    spec = Spec("regulator", (2,), "float32", None, Box((1,), (-6.0,), (9.0,)), 3)
+    return auto_reset(reset, transition, spec), Params(jnp.int32(3))
 
 
 def riccati_gain(discount: float) -> np.ndarray:

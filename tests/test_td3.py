@@ -90,13 +90,12 @@ def test_a_delay_of_one_moves_everything_at_each_step():
 # Probes
 
 
-def learn(env, env_params, num_updates=20, discount=0.8, learning_rate=0.05, **options):
-    """The last state and metrics of a linear network, or of those given."""
+def learn(env, env_params, num_updates=20, discount=0.8, rates=(0.05, 0.05), **options):
+    """The last state and metrics of a linear network, or of those given; `rates` of critics and actor fall to 0."""
     given = {name: options.pop(name) for name in ("actor", "critic") if name in options}
-    sizes = {"num_envs": 4, "num_steps": 40, "warmup": 64, "batch_size": 64, "capacity": 2000, "eval_episodes": 4}
+    sizes = {"num_envs": 4, "num_steps": 40, "warmup": 256, "batch_size": 128, "capacity": 2000, "eval_episodes": 4}
     agent = td3.make(env, td3.Config(**{**sizes, "network": networks.MLP(()), **options}), **given)
-    rate = loop.schedule.Linear(learning_rate)
-    hparams = td3.Hyperparams(rate, rate, discount, target_rate=0.1, noise=0.3)
+    hparams = td3.Hyperparams(*map(loop.schedule.Linear, rates), discount, target_rate=0.1, noise=0.3)
     run = loop.start(agent, random.key(1), hparams, env_params, num_updates)
     run, metrics = jax.jit(partial(loop.chunk, agent, num_updates))(run, hparams, env_params)
     return run.state, metrics
@@ -124,8 +123,9 @@ def test_a_delayed_reward_is_discounted_to_the_right_power(n_step):
 
 @pytest.mark.slow
 def test_the_best_action_between_bounds_that_are_not_symmetric():
-    _, metrics = learn(*probes.aim(), network=networks.MLP((32,), "relu"), learning_rate=0.01)
-    assert metrics["eval/return"] > -0.01
+    env, env_params = probes.aim()
+    _, metrics = learn(env, env_params, rates=(0.1, 0.003), critic=probes.quadratic_critic(env.spec))
+    assert metrics["eval/return"] > -0.005
 
 
 @pytest.mark.slow
@@ -133,7 +133,7 @@ def test_a_linear_task_with_quadratic_costs_has_the_gain_of_its_riccati_equation
     """The noise of the targets lowers all values alike: the gain is the same."""
     env, env_params = probes.regulator()
     networks = {"actor": probes.linear_actor(env.spec), "critic": probes.quadratic_critic(env.spec)}
-    state, _ = learn(env, env_params, num_updates=60, discount=0.9, **networks)
+    state, _ = learn(env, env_params, num_updates=60, discount=0.9, rates=(0.1, 0.02), **networks)
     np.testing.assert_allclose(-state.fit.params["gain"], probes.riccati_gain(0.9), atol=0.03)
 
 
