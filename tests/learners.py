@@ -19,6 +19,7 @@ from generative.models import (
     nade,
     pix2pix,
     pixelcnn,
+    pixelrnn,
     sngan,
     vae,
     wavenet,
@@ -383,6 +384,12 @@ LEARNERS: dict[str, Callable[[], Case]] = {
     ),
     "wavenet": lambda: autoregressive_on(wavenet, (7,), 5, features=9, skip=11, num_layers=2, conditional=True),
     "gated-pixelcnn-colors": lambda: autoregressive_on(gated_pixelcnn, (4, 2, 3), 5, features=6, num_layers=2, head=9),
+    "pixelrnn-row": lambda: autoregressive_on(
+        pixelrnn, (4, 3, 1), 2, features=7, num_layers=1, first_kernel=3, head=11
+    ),
+    "pixelrnn-diagonal-colors": lambda: autoregressive_on(
+        pixelrnn, (4, 2, 3), 5, recurrence="diagonal", features=6, num_layers=1, first_kernel=3, head=9
+    ),
     "gan-packed": lambda: gan_on(("gradient_penalty",), packing=2, discriminator_steps=2, generator_steps=3),
 }
 

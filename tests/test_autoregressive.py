@@ -14,7 +14,7 @@ from jax import numpy as jnp
 from test_data import data_folder
 
 from generative import autoregressive, checks, data, layers, masks
-from generative.models import gated_pixelcnn, made, nade, pixelcnn, wavenet
+from generative.models import gated_pixelcnn, made, nade, pixelcnn, pixelrnn, wavenet
 
 # A program that runs once need not be fast.
 jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
@@ -48,6 +48,8 @@ SLOW = {
     "pixelcnn-wide": Case(pixelcnn, pixelcnn.Config(18, 1, first_kernel=5, kernel=5, head=18), (1, 4, 3)),
     # Wide enough that of the few units which carry one colour to the next, not all are off.
     "gated-colors": Case(gated_pixelcnn, dataclasses.replace(SMALL_GATED, features=12, head=36), (2, 2, 3), 3),
+    "pixelrnn-row": Case(pixelrnn, pixelrnn.Config("row", 6, 1, first_kernel=5, head=8)),
+    "pixelrnn-diagonal": Case(pixelrnn, pixelrnn.Config("diagonal", 12, 1, first_kernel=3, head=18), (2, 2, 3)),
     "gated-wide": Case(gated_pixelcnn, gated_pixelcnn.Config(6, 2, first_kernel=5, kernel=5, head=18), (4, 3, 1)),
 }
 CASES = QUICK | SLOW
@@ -383,10 +385,10 @@ def test_untrained_models_predict_frequencies(module, config):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("module", [made, nade, pixelcnn, gated_pixelcnn])
+@pytest.mark.parametrize("module", [made, nade, pixelcnn, gated_pixelcnn, pixelrnn])
 def test_bad_data_is_refused(module):
     spec, source = examples((2, 2, 3), 4)
-    config = module.Config(**({"features": 9, "head": 9} if module in (pixelcnn, gated_pixelcnn) else {}))
+    config = module.Config(**({"features": 9, "head": 9} if module not in (made, nade) else {}))
     model = module.make(spec, config)
     state = jax.eval_shape(model.init, random.key(0), module.Hyperparams(), source)
     params, x = state.fit.params, source.test.x
@@ -436,6 +438,9 @@ def test_a_class_out_of_range_is_refused():
         (pixelcnn, {"kernel": 4}, "kernel=4 must be odd"),
         (pixelcnn, {"features": 8}, "does not divide features=8"),
         (gated_pixelcnn, {"num_layers": 0}, "num_layers=0"),
+        (pixelrnn, {"kernel": 2}, "kernel=2 must be odd"),
+        (pixelrnn, {"features": 8}, "does not divide features=8"),
+        (pixelrnn, {"recurrence": "diagonals"}, "did you mean diagonal"),
         (wavenet, {}, r"shape \(2, 2, 3\), not sequences"),
         (gated_pixelcnn, {"eval_split": "valid", "features": 6, "head": 6}, "no valid examples"),
     ],
