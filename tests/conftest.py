@@ -2,6 +2,20 @@
 
 import jax
 import pytest
+from xdist.scheduler import LoadFileScheduling
+
+
+class _ByFileAndLearner(LoadFileScheduling):
+    """A file at a time for each process, and of the contract's file, the longest, a learner at a time."""
+
+    def _split_scope(self, nodeid):
+        file, _, test = nodeid.partition("::")
+        return file + test.partition("[")[2] if file.endswith("test_contract.py") else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    return _ByFileAndLearner(config, log)
 
 
 @pytest.fixture(scope="module", autouse=True)
