@@ -5,10 +5,11 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from experiments import cli
-from experiments.benchmarks import contest, protocol, report, scaling, tasks
+from experiments.benchmarks import contest, protocol, report, scaling, searching, tasks
 
 FAKE = """
 import sys
@@ -93,6 +94,7 @@ def test_the_protocol_imports_nothing_of_ours():
         "ceilings",
         "cores",
         "scaling-capacity",
+        "searching",
     ],
 )
 def test_every_kind_of_benchmark_runs(name):
@@ -102,7 +104,18 @@ def test_every_kind_of_benchmark_runs(name):
     for row in result["rows"]:
         numbers = {key: value for key, value in row.items() if isinstance(value, int | float)}
         # Its rounds are too short for a score to mean anything, but a speed is a speed.
-        assert all(value > 0 for key, value in numbers.items() if key not in ("score", "steps_scored")), row
+        scores = ("score", "steps_scored", "over_random", "over_random_low", "over_random_high")
+        assert all(value > 0 for key, value in numbers.items() if key not in scores), row
+
+
+def test_halving_spends_as_much_as_random_search_and_keeps_the_best():
+    scores = np.zeros((searching.POINTS, searching.EVALUATIONS))
+    scores[5, 1:] = 2.0  # the best but at the first stop, one evaluation before
+    scores[7, :] = 1.0
+    scores[9, 7] = scores[11, 15] = 3.0  # too late: dropped before
+    found, whole_runs = searching.halve(scores)
+    assert (found, whole_runs) == (5, searching.MEMBERS)
+    assert searching.best(scores[None], np.arange(searching.POINTS)[None]) == [11]
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 from experiments import folder
-from experiments.benchmarks import ceilings, contest, cores, scaling, tasks
+from experiments.benchmarks import ceilings, contest, cores, scaling, searching, tasks
 from jaxrl.core import checks
 
 AXES = ("environments", "lanes", "capacity", "updates")
@@ -19,7 +19,7 @@ CEILINGS = ("ppo-cartpole-4x1", "ppo-cartpole-64x1", "ppo-breakout-64x1", "dqn-c
 
 def names() -> list[str]:
     """Of all benchmarks."""
-    return ["hardware", *tasks.TASKS, "ceilings", "cores", *(f"scaling-{axis}" for axis in AXES)]
+    return ["hardware", *tasks.TASKS, "ceilings", "cores", *(f"scaling-{axis}" for axis in AXES), "searching"]
 
 
 def machine() -> dict[str, Any]:
@@ -65,6 +65,9 @@ def _benchmark(name: str, rounds: int, peers: Path | None, tiny: bool) -> list[d
         return [ceilings.of_machine(rounds, repeats=2 if tiny else 200)._asdict()]
     if name == "cores":
         return [row._asdict() for row in cores.run(rounds, **({"lanes": 4, "updates": 1} if tiny else {}))]
+    if name == "searching":
+        sizes = {"repetitions": 2, "num_envs": 2, "num_steps": 8, "num_minibatches": 1, "eval_episodes": 1}
+        return [row._asdict() for row in searching.run(**(sizes if tiny else {}))]
     if name == "ceilings":
         return [ceilings.of_task(task, size(tasks.get(task)), rounds)._asdict() for task in CEILINGS]
     if name.startswith("scaling-"):
