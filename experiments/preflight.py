@@ -19,7 +19,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from experiments.experiment import Experiment, build
-from jaxrl.core import checks, loop
+from jaxrl.core import checks, loop, memory
 
 COLLECTIVES = ("all-gather", "all-reduce", "all-to-all", "collective-permute", "reduce-scatter")
 
@@ -126,7 +126,7 @@ def check(experiment: Experiment, name: str) -> Plan:
     per_lane = max(1.0, (twice.bytes_per_device - asked.bytes_per_device) * count / experiment.seeds)
     device_bytes = int(chosen.gigabytes * 2**30)
     more = math.floor((device_bytes - asked.bytes_per_device) / per_lane)
-    plain = _argument_bytes(experiment, count)
+    plain = argument_bytes(_shapes(experiment)[1], count)
     return Plan(
         devices=count,
         lanes=experiment.seeds,
@@ -148,7 +148,15 @@ def _shapes(experiment: Experiment) -> tuple[Any, tuple[Any, Any, Any]]:
 
 
 def _compile(experiment: Experiment, devices: np.ndarray) -> Compiled:
-    chunk, (runs, hparams, source) = _shapes(experiment)
+    try:
+        return compile(*_shapes(experiment), devices)
+    except (jax.errors.JaxRuntimeError, NotImplementedError) as error:
+        raise ValueError(f"{experiment} does not compile for this TPU: {str(error)[:1000]}") from error
+
+
+def compile(chunk: Any, shapes: tuple[Any, Any, Any], devices: np.ndarray) -> Compiled:
+    """Compile `chunk`, of (runs, hparams, source) with these shapes, its lanes spread over `devices`."""
+    runs, hparams, source = shapes
     mesh = Mesh(devices.ravel(), ("lanes",))
     over, everywhere = P("lanes"), P()
     # Every device runs its own lanes and waits for no other, also where lanes end their episodes at different times.
@@ -158,13 +166,7 @@ def _compile(experiment: Experiment, devices: np.ndarray) -> Compiled:
         for tree, spec in ((runs, over), (hparams, everywhere), (source, everywhere))
     ]
     begin = time.perf_counter()
-    try:
-        traced = jax.jit(spread, donate_argnums=0).trace(*placed)
-        program = traced.lower(lowering_platforms=("tpu",)).compile()
-    except Exception as error:
-        if not isinstance(error, jax.errors.JaxRuntimeError | NotImplementedError):
-            raise
-        raise ValueError(f"{experiment} does not compile for this TPU: {str(error)[:1000]}") from error
+    program = jax.jit(spread, donate_argnums=0).trace(*placed).lower(lowering_platforms=("tpu",)).compile()
     seconds = time.perf_counter() - begin
     needed: Any = program.memory_analysis()
     total = (
@@ -183,17 +185,10 @@ def _placed(leaf: Any, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 
-def _argument_bytes(experiment: Experiment, count: int) -> int:
-    """Of the arguments on each of `count` devices, without padding."""
-    _, (runs, hparams, source) = _shapes(experiment)
-    sizes = [sum(_bytes(leaf) for leaf in jax.tree.leaves(tree)) for tree in (runs, hparams, source)]
-    return sizes[0] // count + sizes[1] + sizes[2]
-
-
-def _bytes(leaf: Any) -> int:
-    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        return 8 * math.prod(leaf.shape)
-    return leaf.dtype.itemsize * math.prod(leaf.shape)
+def argument_bytes(shapes: tuple[Any, Any, Any], count: int) -> int:
+    """Of runs, hparams and source on each of `count` devices, without padding."""
+    runs, hparams, source = map(memory.size, shapes)
+    return runs // count + hparams + source
 
 
 def operations(experiment: Experiment) -> float:

@@ -2,14 +2,17 @@
 
 import dataclasses
 import importlib.util
+from functools import cache, partial
 
 import jax
 import pytest
 from jax import lax
 from jax import numpy as jnp
+from learners import LEARNERS, Case
 
-from experiments import cli, preflight, presets, registry
+from experiments import cli, preflight, registry
 from experiments.experiment import default
+from jaxrl.core import loop
 
 needs_libtpu = pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed: pip install 'jaxrl-generative[tpu]'"
@@ -73,10 +76,14 @@ def test_a_program_that_does_not_fit_says_how_many_lanes_do():
     assert fewer.fits
 
 
-def smallest(algorithm: str):
-    """A preset of every learner, or its defaults."""
-    fitting = [name for name, preset in presets.PRESETS.items() if preset.algorithm == algorithm]
-    return presets.get(fitting[0]) if fitting else default(algorithm)
+@cache
+def smallest() -> dict[str, Case]:
+    """The first case of every learner's module."""
+    cases: dict[str, Case] = {}
+    for make in LEARNERS.values():
+        case = make()
+        cases.setdefault(case.learner.init.__module__, case)
+    return cases
 
 
 @needs_libtpu
@@ -85,6 +92,14 @@ def smallest(algorithm: str):
 @pytest.mark.parametrize("algorithm", registry.LEARNERS)
 def test_every_learner_compiles_and_needs_no_communication(algorithm, topology):
     devices = preflight.topology(topology).devices()
-    compiled = preflight._compile(dataclasses.replace(smallest(algorithm), seeds=devices.size), devices)
-    assert compiled.bytes_per_device < 16 * 2**30
+    learner, hparams, source, _ = smallest()[registry.LEARNERS[algorithm].module]
+    arguments = jax.tree.map(loop.strong, (hparams, source))
+    start, chunk = (
+        jax.vmap(function, (0, None, None))
+        for function in (partial(loop.start, learner, num_updates=4), partial(loop.chunk, learner, 2))
+    )
+    keys = jax.vmap(jax.random.key)(jnp.arange(devices.size))
+    shapes = jax.eval_shape(lambda: (start(keys, *arguments), *arguments))
+    compiled = preflight.compile(chunk, shapes, devices)
+    assert 0 < compiled.bytes_per_device < 2**27
     assert compiled.collectives == {}
