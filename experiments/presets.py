@@ -223,6 +223,39 @@ PRESETS = {
         config={"num_envs": 64, "num_steps": 128, "num_minibatches": 8, "network": MLP(activation="relu")},
         hparams={"learning_rate": Linear(2e-3)},
     ),
+    # With the thousand random steps of the warm-up these runs are of 30,000 or 100,000.
+    "ddpg-pendulum": Preset("ddpg", env("Pendulum-v1"), 29_000, evaluations=10),
+    "td3-pendulum": Preset("td3", env("Pendulum-v1"), 29_000, evaluations=10),
+    "sac-pendulum": Preset("sac", env("Pendulum-v1"), 29_000, evaluations=10),
+    # Noise that keeps its direction for dozens of steps rocks the car up the hill.
+    "ddpg-mountaincar-continuous": Preset(
+        "ddpg",
+        env("MountainCarContinuous-v0"),
+        99_000,
+        config={"num_steps": 100, "train_every": 4, "n_step": 5},
+        hparams={
+            "learning_rate": Linear(1e-3),
+            "actor_learning_rate": Linear(3e-4),
+            "noise": 0.5,
+            "noise_reversion": 0.05,
+        },
+        evaluations=10,
+    ),
+    "sac-reacher": Preset(
+        "sac",
+        env("Reacher-misc"),
+        240_000,
+        config={"num_envs": 16, "num_steps": 25, "warmup": 3200},
+        evaluations=20,
+    ),
+    # The goal is hidden: where it was found has to be remembered.
+    "ppo-gru-pointrobot": Preset(
+        "ppo_recurrent",
+        env("PointRobot-misc"),
+        1_000_000,
+        config={**RECURRENT, "num_steps": 100, "network": GRU},
+        hparams={"learning_rate": Linear(3e-3), "entropy_coef": 0.0},
+    ),
     "pqn-cartpole": Preset(
         "pqn",
         env("CartPole-v1"),
