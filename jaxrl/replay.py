@@ -34,7 +34,8 @@ class Priorities(NamedTuple):
 class Buffer(NamedTuple):
     """The ring. Arrays only."""
 
-    obs: Array  # [M, ...]
+    obs: Array  # [M], or [M, D] with all axes of an observation in one: a TPU would pad the last to 128
+    obs_like: Array  # [0, ...] nothing, in the shape of observations
     action: Array  # [M, ...]
     reward: Array  # [M] float32
     kind: Array  # [M] int8: EMPTY, GOES_ON or TERMINATED
@@ -86,7 +87,7 @@ def init(spec: Spec, obs: Array, capacity: int, *, prioritized: bool = False) ->
     Raises:
         ValueError: a capacity below one transition for each environment.
     """
-    num_envs = obs.shape[0]
+    num_envs, flat = len(obs), _flat(obs)
     if capacity < num_envs:
         raise ValueError(
             f"capacity={capacity} holds less than one transition of each of {num_envs} environments: "
@@ -95,7 +96,8 @@ def init(spec: Spec, obs: Array, capacity: int, *, prioritized: bool = False) ->
     num_slots = capacity // num_envs * num_envs + num_envs  # the newest observations have no transition yet
     action_shape, dtype = ((), jnp.int32) if isinstance(spec.action, Discrete) else (spec.action.shape, jnp.float32)
     return Buffer(
-        obs=jnp.zeros((num_slots, *obs.shape[1:]), obs.dtype).at[:num_envs].set(obs),
+        obs=jnp.zeros((num_slots, *flat.shape[1:]), obs.dtype).at[:num_envs].set(flat),
+        obs_like=obs[:0],
         action=jnp.zeros((num_slots, *action_shape), dtype),
         reward=jnp.zeros(num_slots),
         kind=jnp.zeros(num_slots, jnp.int8),
@@ -125,7 +127,8 @@ def add(buffer: Buffer, transition: Transition, obs: Array) -> Buffer:
         priorities = priorities._replace(tree=sum_tree.put(priorities.tree, written, weights))
     position = buffer.position + num_envs * (1 + truncated)
     return Buffer(
-        obs=_put(buffer.obs, jnp.concatenate([after, head]), jnp.concatenate([successor, obs])),
+        obs=_put(buffer.obs, jnp.concatenate([after, head]), _flat(jnp.concatenate([successor, obs]))),
+        obs_like=buffer.obs_like,
         action=_put(buffer.action, here, transition.action.astype(buffer.action.dtype)),
         reward=_put(buffer.reward, here, transition.reward),
         kind=_put(buffer.kind, written, jnp.concatenate([kind, jnp.full(2 * num_envs, EMPTY, jnp.int8)])),
@@ -209,7 +212,8 @@ def windows(buffer: Buffer, slot: Array, discount: Any, n_step: int = 1) -> Batc
         place = jnp.where(running, (place + num_envs) % num_slots, place)
         ended = ended | (running & (kind == TERMINATED))
         running = running & (kind == GOES_ON)
-    obs, next_obs = jnp.split(_get(buffer.obs, jnp.concatenate([slot, place])), 2)
+    both = _get(buffer.obs, jnp.concatenate([slot, place]))
+    obs, next_obs = jnp.split(both.reshape(len(both), *buffer.obs_like.shape[1:]), 2)
     batch = Batch(
         obs=obs,
         action=_get(buffer.action, slot),
@@ -230,6 +234,11 @@ def prioritize(buffer: Buffer, slot: Array, weight: Array) -> Buffer:
     assert buffer.priorities is not None
     tree, highest = buffer.priorities
     return buffer._replace(priorities=Priorities(sum_tree.put(tree, slot, weight), jnp.maximum(highest, weight.max())))
+
+
+def _flat(obs: Array) -> Array:
+    """Observations [N, ...] of several axes as [N, D]."""
+    return obs.reshape(len(obs), -1) if obs.ndim > 2 else obs
 
 
 def _get(array: Array, index: Array) -> Array:

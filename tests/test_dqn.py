@@ -209,7 +209,7 @@ def test_pixels_are_stacked_and_stay_bytes():
     config = dqn.Config(num_envs=2, num_steps=1, batch_size=2, warmup=20, capacity=20, frames=4, eval_episodes=1)
     agent = dqn.make(env, config)
     state = jax.eval_shape(agent.init, random.key(0), dqn.Hyperparams(epsilon=0.1), env_params)
-    assert (state.buffer.obs.shape, state.buffer.obs.dtype) == ((22, 36, 36, 4), jnp.uint8)
+    assert (state.buffer.obs.shape, state.buffer.obs.dtype) == ((22, 36 * 36 * 4), jnp.uint8)
     shapes = {leaf.shape for leaf in jax.tree.leaves(state.fit.params)}
     assert (8, 8, 4, 32) in shapes and (3, 3, 64, 64) in shapes
     obs = jax.ShapeDtypeStruct((3, 36, 36, 4), jnp.uint8)
