@@ -61,9 +61,19 @@ def agent(task: tasks.OnPolicy | tasks.OffPolicy) -> tuple[Any, Any, Any, int]:
             discount=task.discount,
             target_rate=task.target_rate,
             **dict.fromkeys(rates or {"learning_rate"}, task.learning_rate),
-            **({"target_every": task.target_every} if task.algorithm == "dqn" else {}),
+            **(_like_rejax(task) if task.algorithm == "dqn" else {}),
         )
     return module.make(env, config), hparams, env_params, max(1, task.steps // config.steps_per_update)
+
+
+def _like_rejax(task: tasks.OffPolicy) -> dict[str, Any]:
+    """DQN's loss and exploration as the other library has them fixed."""
+    return {
+        "target_every": task.target_every,
+        "epsilon": schedule.Linear(1.0, 0.05, 0.1),
+        "huber_delta": math.inf,
+        "max_grad_norm": math.inf,
+    }
 
 
 def autoencoder(task: tasks.Autoencoding) -> tuple[Any, Any, Any, int]:
