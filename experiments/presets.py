@@ -64,7 +64,7 @@ MASKED_CARTPOLE: dict[str, Any] = {
     "hparams": {"learning_rate": Linear(3e-3), "discount": 0.98, "gae_lambda": 0.9, "entropy_coef": 0.0},
 }
 
-# A bit is shown at the first step and asked for at the last.
+# A bit is shown at the first step and asked for at the last, 30 steps later: paths are longer than that.
 MEMORY_CHAIN: dict[str, Any] = {
     "source": env("MemoryChain-bsuite", "memory_length=30"),
     "steps": 400_000,
@@ -182,8 +182,12 @@ PRESETS = {
     "ppo-lstm-masked-cartpole": Preset(
         "ppo_recurrent", **MASKED_CARTPOLE, config={**RECURRENT, "network": LSTM, "normalize_observations": True}
     ),
-    "ppo-gru-memorychain": Preset("ppo_recurrent", **MEMORY_CHAIN, config={**RECURRENT, "network": GRU}),
-    "ppo-lstm-memorychain": Preset("ppo_recurrent", **MEMORY_CHAIN, config={**RECURRENT, "network": LSTM}),
+    "ppo-gru-memorychain": Preset(
+        "ppo_recurrent", **MEMORY_CHAIN, config={**RECURRENT, "num_steps": 64, "network": GRU}
+    ),
+    "ppo-lstm-memorychain": Preset(
+        "ppo_recurrent", **MEMORY_CHAIN, config={**RECURRENT, "num_steps": 64, "network": LSTM}
+    ),
     "ppo-acrobot": Preset(
         "ppo",
         env("Acrobot-v1"),
@@ -602,6 +606,20 @@ PRESETS = {
         config={"recurrence": "diagonal"},
         hparams={"learning_rate": Linear(2e-3)},
         evaluations=10,
+    ),
+    "pixelcnnpp-digits": Preset(
+        "pixelcnnpp",
+        data("digits"),
+        30 * 1297,
+        config={"num_sizes": 2, "num_layers": 1, "conditional": True},
+        hparams={"learning_rate": Linear(1e-3)},
+    ),
+    "pixelcnnpp-sprites": Preset(
+        "pixelcnnpp",
+        data("sprites", "side=16", "color=True"),
+        3000 * 16,
+        config={"num_sizes": 2, "num_layers": 1},
+        hparams={"learning_rate": Linear(1e-3)},
     ),
     "wavenet-sounds": Preset(
         "wavenet",

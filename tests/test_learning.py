@@ -24,6 +24,15 @@ class Goal(NamedTuple):
 
 
 GOALS = [
+    Goal("reinforce-cartpole", 8, 475),
+    Goal("a2c-cartpole", 8, 475),
+    Goal("a2c-acrobot", 8, -90),
+    Goal("trpo-cartpole", 8, 490),
+    Goal("ddpg-pendulum", 8, -170),
+    Goal("td3-pendulum", 8, -170),
+    Goal("sac-pendulum", 8, -170),
+    Goal("ppo-kl-cartpole", 8, 490),
+    Goal("ppo-gru-masked-cartpole", 8, 475),
     Goal("ppo-cartpole", 16, 495, every=450),
     Goal("ppo-acrobot", 8, -85),
     Goal("ppo-pendulum", 8, -200),
