@@ -19,10 +19,10 @@ learning: $(INSTALLED)
 	$(RUN) pytest -m slow --numprocesses auto --dist loadfile
 	$(RUN) pytest -m learning
 
-# Every learner compiled for TPUs that are not there; libtpu, their compiler, is 700 MB.
+# Every learner, small, compiled for TPUs that are not there; libtpu, their compiler, is 700 MB.
 preflight: $(INSTALLED)
 	$(RUN) pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[test,tpu]'
-	$(RUN) pytest tests/test_preflight.py -m 'slow or not slow'
+	JAX_PLATFORMS=cpu $(RUN) pytest tests/test_preflight.py -m 'slow or not slow' --numprocesses auto
 
 # Speed against ceilings, other libraries and size; half an hour on two quiet cores.
 bench: $(INSTALLED) peers

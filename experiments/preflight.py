@@ -40,8 +40,9 @@ class Topology:
         """
         from jax.experimental import topologies
 
-        # It would look for a TPU in the network, and complain that this machine has none.
-        for name, value in (("TPU_SKIP_MDS_QUERY", "1"), ("TPU_WORKER_HOSTNAMES", "localhost")):
+        # It would look for a TPU in the network, complain that this machine has none, and refuse a second process.
+        quietly = {"TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HOSTNAMES": "localhost", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}
+        for name, value in quietly.items():
             os.environ.setdefault(name, value)
         try:
             found = topologies.get_topology_desc(self.layout, "tpu", **dict(self.options))
@@ -83,13 +84,13 @@ class Plan(NamedTuple):
 
     devices: int
     lanes: int  # seeds, all devices together
-    bytes_per_device: int  # program, arguments, results and temporaries
+    bytes_per_device: int  # program, arguments, results and temporaries; from smaller sizes if far too many
     device_bytes: int  # that it has
     most_lanes: int  # that would fit, all devices together; from two compiled sizes
     tile_bytes: int  # of the state per device beyond its numbers: padding to the tiles of a TPU
     operations: float  # multiplications and additions in matrix products from one evaluation to the next, all lanes
     collectives: dict[str, int]  # operations between devices, by kind; a sweep needs none
-    compile_seconds: float  # here, of the size asked for
+    compile_seconds: float  # here, of the size asked for or a smaller one that compiles
 
     @property
     def fits(self) -> bool:
@@ -120,24 +121,53 @@ def check(experiment: Experiment, name: str) -> Plan:
             f"{experiment.seeds} seeds do not spread evenly over the {count} devices of {name}: "
             f"use --seeds {math.ceil(experiment.seeds / count) * count}."
         )
-    asked = _compile(experiment, devices)
-    # One lane more may cost nothing, since the tiles of a TPU hold several: twice as many show what they cost.
-    twice = _compile(dataclasses.replace(experiment, seeds=2 * experiment.seeds), devices)
-    per_lane = max(1.0, (twice.bytes_per_device - asked.bytes_per_device) * count / experiment.seeds)
+    asked = experiment.seeds // count  # lanes on each device
+    fewer, small, more, large = _two_sizes(experiment, devices, asked)
+
+    def line(small_bytes: int, large_bytes: int) -> int:
+        """Bytes for the lanes asked for."""
+        return small_bytes + (large_bytes - small_bytes) * (asked - fewer) // (more - fewer)
+
+    bytes_per_device = line(small.bytes_per_device, large.bytes_per_device)
+    per_lane = max(1.0, (large.bytes_per_device - small.bytes_per_device) / (more - fewer))
     device_bytes = int(chosen.gigabytes * 2**30)
-    more = math.floor((device_bytes - asked.bytes_per_device) / per_lane)
+    most = max(0, asked + math.floor((device_bytes - bytes_per_device) / per_lane))
+    most = most // 8 * 8 if most > 8 else most  # a tile holds 8, and 9 may need as much as 16
+    most = max(most, asked) if bytes_per_device <= device_bytes else most
     plain = argument_bytes(_shapes(experiment)[1], count)
     return Plan(
         devices=count,
         lanes=experiment.seeds,
-        bytes_per_device=asked.bytes_per_device,
+        bytes_per_device=bytes_per_device,
         device_bytes=device_bytes,
-        most_lanes=max(0, experiment.seeds + more * count),
-        tile_bytes=asked.argument_bytes - plain,
+        most_lanes=most * count,
+        tile_bytes=line(small.argument_bytes, large.argument_bytes) - plain,
         operations=operations(experiment),
-        collectives=asked.collectives,
-        compile_seconds=asked.seconds,
+        collectives=small.collectives,
+        compile_seconds=small.seconds,
     )
+
+
+def _two_sizes(experiment: Experiment, devices: np.ndarray, asked: int) -> tuple[int, Compiled, int, Compiled]:
+    """Two numbers of lanes on each device and their programs: those asked for and twice as many, or what compiles.
+
+    One lane more may cost nothing, since the tiles of a TPU hold several.
+
+    Raises:
+        ValueError: there is no room for even one.
+    """
+    fewer, more = asked, 2 * asked
+    small = _compile(experiment, devices, fewer)
+    large = _compile(experiment, devices, more) if small else None
+    while small is None or large is None:
+        if fewer > 1:
+            fewer, more = fewer // 2, fewer
+            small, large = _compile(experiment, devices, fewer), small
+        elif small is None:
+            raise ValueError(f"{experiment} does not fit, not even with one lane on each device: use smaller sizes.")
+        else:  # the second lane is taken to need as much as the first
+            large = small._replace(bytes_per_device=2 * small.bytes_per_device, argument_bytes=2 * small.argument_bytes)
+    return fewer, small, more, large
 
 
 def _shapes(experiment: Experiment) -> tuple[Any, tuple[Any, Any, Any]]:
@@ -147,10 +177,13 @@ def _shapes(experiment: Experiment) -> tuple[Any, tuple[Any, Any, Any]]:
     return chunk, jax.eval_shape(lambda *args: args, program.runs_shape(), program.hparams, program.source)
 
 
-def _compile(experiment: Experiment, devices: np.ndarray) -> Compiled:
+def _compile(experiment: Experiment, devices: np.ndarray, lanes: int) -> Compiled | None:
+    """`experiment` with `lanes` on each device; None where the compiler finds no room for so many."""
     try:
-        return compile(*_shapes(experiment), devices)
+        return compile(*_shapes(dataclasses.replace(experiment, seeds=lanes * len(devices))), devices)
     except (jax.errors.JaxRuntimeError, NotImplementedError) as error:
+        if "RESOURCE_EXHAUSTED" in str(error):
+            return None
         raise ValueError(f"{experiment} does not compile for this TPU: {str(error)[:1000]}") from error
 
 

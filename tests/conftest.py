@@ -4,13 +4,15 @@ import jax
 import pytest
 from xdist.scheduler import LoadFileScheduling
 
+THROUGH_LEARNERS = ("test_contract.py", "test_preflight.py")
+
 
 class _ByFileAndLearner(LoadFileScheduling):
-    """A file at a time for each process, and of the contract's file, the longest, a learner at a time."""
+    """A file at a time for each process, and of the two that go through all learners, a learner at a time."""
 
     def _split_scope(self, nodeid):
         file, _, test = nodeid.partition("::")
-        return file + test.partition("[")[2] if file.endswith("test_contract.py") else file
+        return file + test.partition("[")[2] if file.endswith(THROUGH_LEARNERS) else file
 
 
 @pytest.hookimpl(optionalhook=True)

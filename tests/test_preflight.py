@@ -8,7 +8,7 @@ import jax
 import pytest
 from jax import lax
 from jax import numpy as jnp
-from learners import LEARNERS, Case
+from learners import LEARNERS, Case, dqn_on
 
 from experiments import cli, preflight, registry
 from experiments.experiment import default
@@ -65,6 +65,19 @@ def test_a_plan(capsys):
     assert "--seeds 8" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("room", "asked", "found"), [(8, 4, (4, 8)), (7, 4, (2, 4)), (3, 5, (1, 2)), (1, 5, (1, 2))])
+def test_sizes_for_which_there_is_room(room, asked, found, monkeypatch):
+    def compiled(experiment, devices, lanes):
+        return preflight.Compiled(100 + lanes, lanes, {}, 0.1) if lanes <= room else None
+
+    monkeypatch.setattr(preflight, "_compile", compiled)
+    fewer, small, more, large = preflight._two_sizes(default("dqn"), None, asked)
+    assert (fewer, more) == found and small.argument_bytes == fewer and large.argument_bytes == more
+    room = 0
+    with pytest.raises(ValueError, match="not even with one lane"):
+        preflight._two_sizes(default("dqn"), None, asked)
+
+
 @needs_libtpu
 @pytest.mark.slow
 def test_a_program_that_does_not_fit_says_how_many_lanes_do():
@@ -72,8 +85,9 @@ def test_a_program_that_does_not_fit_says_how_many_lanes_do():
     config = dataclasses.replace(large.config, capacity=30_000_000)
     plan = preflight.check(dataclasses.replace(large, config=config, seeds=32), "v5e-1")
     assert not plan.fits and 0 < plan.most_lanes < 32
-    fewer = preflight.check(dataclasses.replace(large, config=config, seeds=plan.most_lanes), "v5e-1")
-    assert fewer.fits
+    devices = preflight.topology("v5e-1").devices()
+    fewer = preflight._compile(dataclasses.replace(large, config=config), devices, plan.most_lanes)
+    assert fewer is not None and fewer.bytes_per_device <= plan.device_bytes
 
 
 @cache
@@ -86,13 +100,10 @@ def smallest() -> dict[str, Case]:
     return cases
 
 
-@needs_libtpu
-@pytest.mark.slow
-@pytest.mark.parametrize("topology", ["v5e-1", "v5e-8"])
-@pytest.mark.parametrize("algorithm", registry.LEARNERS)
-def test_every_learner_compiles_and_needs_no_communication(algorithm, topology):
+def compiled(case: Case, topology: str) -> tuple[preflight.Compiled, int]:
+    """A case as a lane on each device, and the bytes of its arguments without padding."""
     devices = preflight.topology(topology).devices()
-    learner, hparams, source, _ = smallest()[registry.LEARNERS[algorithm].module]
+    learner, hparams, source, _ = case
     arguments = jax.tree.map(loop.strong, (hparams, source))
     start, chunk = (
         jax.vmap(function, (0, None, None))
@@ -100,6 +111,22 @@ def test_every_learner_compiles_and_needs_no_communication(algorithm, topology):
     )
     keys = jax.vmap(jax.random.key)(jnp.arange(devices.size))
     shapes = jax.eval_shape(lambda: (start(keys, *arguments), *arguments))
-    compiled = preflight.compile(chunk, shapes, devices)
-    assert 0 < compiled.bytes_per_device < 2**27
-    assert compiled.collectives == {}
+    return preflight.compile(chunk, shapes, devices), preflight.argument_bytes(shapes, devices.size)
+
+
+@needs_libtpu
+@pytest.mark.slow
+@pytest.mark.parametrize("topology", ["v5e-1", "v5e-8"])
+@pytest.mark.parametrize("algorithm", registry.LEARNERS)
+def test_every_learner_compiles_and_needs_no_communication(algorithm, topology):
+    program, _ = compiled(smallest()[registry.LEARNERS[algorithm].module], topology)
+    assert 0 < program.bytes_per_device < 2**27
+    assert program.collectives == {}
+
+
+@needs_libtpu
+@pytest.mark.slow
+def test_images_in_replay_are_not_padded_to_tiles():
+    program, plain = compiled(dqn_on("Breakout-MinAtar", capacity=20_000), "v5e-1")
+    assert plain > 20_000 * 4 * 10 * 10 * 4
+    assert program.bytes_per_device < 4 * plain  # as [M, 10, 10, 4] they would take 13 times theirs
