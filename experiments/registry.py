@@ -74,6 +74,7 @@ LEARNERS = {
     "pixelcnn": model("pixelcnn", "eval/nll", higher_is_better=False),
     "gated_pixelcnn": model("gated_pixelcnn", "eval/nll", higher_is_better=False),
     "pixelrnn": model("pixelrnn", "eval/nll", higher_is_better=False),
+    "pixelcnnpp": model("pixelcnnpp", "eval/nll", higher_is_better=False),
     "wavenet": model("wavenet", "eval/nll", higher_is_better=False),
     "gan": adversarial("gan"),
     "wgan_gp": adversarial("wgan_gp"),

@@ -51,6 +51,18 @@ def categorical(levels: int) -> Conditional:
     return Conditional(levels, log_prob_of_many, lambda noise, outputs: invert(noise, nn.softmax(outputs)))
 
 
+def logistic_mixture(levels: int, num_logistics: int) -> Conditional:
+    """`num_logistics` logistic variables rounded to `levels` values, mixed: see `likelihoods.logistic_mixture`."""
+
+    def log_prob(outputs: Array, x: Array) -> Array:
+        return likelihoods.logistic_mixture(outputs, data.scale(x, levels), levels)
+
+    def draw(noise: Array, outputs: Array) -> Array:
+        return (noise[..., None] >= likelihoods.logistic_mixture_ends(outputs, levels)).sum(-1, dtype=jnp.int32)
+
+    return Conditional(3 * num_logistics, log_prob, draw)
+
+
 def invert(noise: Array, probabilities: Array) -> Array:
     """The level [...] int32 whose share of [0, 1) holds `noise` [...], given the `probabilities` [..., L]."""
     ends = jnp.cumsum(probabilities, -1)[..., :-1]

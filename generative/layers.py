@@ -25,11 +25,12 @@ class Conv:
     out_size: int
     channels: int = 1  # colours among which the features of a pixel are shared out
     strict: bool = False  # at the pixel itself, a colour sees only those before it, not itself too
+    stride: int = 1  # its pixel (i, j) is that of its input at (i, j) times this
 
     @property
     def rows(self) -> int:
-        """Rows that must be remembered, the present one included."""
-        return 1 - min(row for row, _ in self.offsets)
+        """Rows that must be remembered, the present one included, and all that begin the same row of its own."""
+        return self.stride - min(row for row, _ in self.offsets)
 
     @property
     def reach(self) -> int:
@@ -63,12 +64,15 @@ def init(conv: Conv, key: Array, gain: float = 2.0) -> ConvParams:
 
 
 def apply(conv: Conv, params: ConvParams, x: Array) -> Array:
-    """Features [B, H, W, F] of whole images `x` [B, H, W, C], taken to be zero outside."""
+    """Features [B, H, W, F] of whole images `x` [B, H, W, C], taken to be zero outside.
+
+    With a stride there are only H / stride rows and W / stride columns, rounded up.
+    """
     height, width = x.shape[1:3]
-    above, side = conv.rows - 1, conv.reach
+    above, side, stride = conv.rows - 1, conv.reach, conv.stride
     padded = jnp.pad(x, ((0, 0), (above, 0), (side, side), (0, 0)))
     patches = [
-        padded[:, above + row : above + row + height, side + column : side + column + width]
+        padded[:, above + row : above + row + height : stride, side + column : side + column + width : stride]
         for row, column in conv.offsets
     ]
     return _product(conv, params, jnp.concatenate(patches, axis=-1))
@@ -91,15 +95,17 @@ def write(conv: Conv, cache: Array, row: Array, column: Array | int, x: Array, f
 
 def apply_to_row(conv: Conv, params: ConvParams, cache: Array, row: Array) -> Array:
     """Features [W, B, F] of one row, all of whose inputs up to it are in `cache`."""
-    width = cache.shape[1] - 2 * conv.reach
+    width, row = cache.shape[1] - 2 * conv.reach, conv.stride * row
     rows = {down: lax.dynamic_index_in_dim(cache, (row + down) % conv.rows, 0, False) for down, _ in conv.offsets}
-    patches = [rows[down][conv.reach + right : conv.reach + right + width] for down, right in conv.offsets]
+    columns = [slice(conv.reach + right, conv.reach + right + width, conv.stride) for _, right in conv.offsets]
+    patches = [rows[down][place] for (down, _), place in zip(conv.offsets, columns, strict=True)]
     return _product(conv, params, jnp.concatenate(patches, axis=-1))
 
 
 def apply_to_pixel(conv: Conv, params: ConvParams, cache: Array, row: Array, column: Array) -> Array:
     """Features [B, F] of one pixel, all of whose inputs are in `cache`."""
     _, _, batch_size, in_size = cache.shape
+    row, column = conv.stride * row, conv.stride * column
     patches = []
     for down, first, length in _runs(conv.offsets):
         place = (row + down) % conv.rows, column + conv.reach + first, 0, 0

@@ -19,6 +19,7 @@ from generative.models import (
     nade,
     pix2pix,
     pixelcnn,
+    pixelcnnpp,
     pixelrnn,
     sngan,
     vae,
@@ -389,6 +390,9 @@ LEARNERS: dict[str, Callable[[], Case]] = {
     ),
     "pixelrnn-diagonal-colors": lambda: autoregressive_on(
         pixelrnn, (4, 2, 3), 5, recurrence="diagonal", features=6, num_layers=1, first_kernel=3, head=9
+    ),
+    "pixelcnnpp": lambda: autoregressive_on(
+        pixelcnnpp, (4, 3, 1), 5, features=7, num_layers=1, num_sizes=2, num_logistics=2, conditional=True
     ),
     "gan-packed": lambda: gan_on(("gradient_penalty",), packing=2, discriminator_steps=2, generator_steps=3),
 }

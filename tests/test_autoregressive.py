@@ -14,7 +14,7 @@ from jax import numpy as jnp
 from test_data import data_folder
 
 from generative import autoregressive, checks, data, layers, masks
-from generative.models import gated_pixelcnn, made, nade, pixelcnn, pixelrnn, wavenet
+from generative.models import gated_pixelcnn, made, nade, pixelcnn, pixelcnnpp, pixelrnn, wavenet
 
 # A program that runs once need not be fast.
 jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
@@ -50,6 +50,8 @@ SLOW = {
     "gated-colors": Case(gated_pixelcnn, dataclasses.replace(SMALL_GATED, features=12, head=36), (2, 2, 3), 3),
     "pixelrnn-row": Case(pixelrnn, pixelrnn.Config("row", 6, 1, first_kernel=5, head=8)),
     "pixelrnn-diagonal": Case(pixelrnn, pixelrnn.Config("diagonal", 12, 1, first_kernel=3, head=18), (2, 2, 3)),
+    "pixelcnnpp": Case(pixelcnnpp, pixelcnnpp.Config(4, 1, num_sizes=2, num_logistics=2, conditional=True)),
+    "pixelcnnpp-colors": Case(pixelcnnpp, pixelcnnpp.Config(5, 1, num_sizes=1, num_logistics=3), (2, 1, 3), 4),
     "gated-wide": Case(gated_pixelcnn, gated_pixelcnn.Config(6, 2, first_kernel=5, kernel=5, head=18), (4, 3, 1)),
 }
 CASES = QUICK | SLOW
@@ -385,10 +387,10 @@ def test_untrained_models_predict_frequencies(module, config):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("module", [made, nade, pixelcnn, gated_pixelcnn, pixelrnn])
+@pytest.mark.parametrize("module", [made, nade, pixelcnn, gated_pixelcnn, pixelrnn, pixelcnnpp])
 def test_bad_data_is_refused(module):
     spec, source = examples((2, 2, 3), 4)
-    config = module.Config(**({"features": 9, "head": 9} if module not in (made, nade) else {}))
+    config = module.Config(**({"features": 9, "head": 9} if module not in (made, nade, pixelcnnpp) else {}))
     model = module.make(spec, config)
     state = jax.eval_shape(model.init, random.key(0), module.Hyperparams(), source)
     params, x = state.fit.params, source.test.x
@@ -438,6 +440,8 @@ def test_a_class_out_of_range_is_refused():
         (pixelcnn, {"kernel": 4}, "kernel=4 must be odd"),
         (pixelcnn, {"features": 8}, "does not divide features=8"),
         (gated_pixelcnn, {"num_layers": 0}, "num_layers=0"),
+        (pixelcnnpp, {"num_sizes": 0}, "num_sizes=0"),
+        (pixelcnnpp, {"conditional": True, "num_logistics": 0}, "num_logistics=0"),
         (pixelrnn, {"kernel": 2}, "kernel=2 must be odd"),
         (pixelrnn, {"features": 8}, "does not divide features=8"),
         (pixelrnn, {"recurrence": "diagonals"}, "did you mean diagonal"),
