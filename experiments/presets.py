@@ -588,7 +588,8 @@ PRESETS = {
     "pixelrnn-row-binarized-mnist": Preset(
         "pixelrnn",
         data("binarized_mnist"),
-        10 * 50_000,
+        5 * 50_000,
+        config={"num_layers": 3},
         hparams={"learning_rate": Linear(2e-3)},
         evaluations=10,
     ),
@@ -602,8 +603,8 @@ PRESETS = {
     "pixelrnn-diagonal-binarized-mnist": Preset(
         "pixelrnn",
         data("binarized_mnist"),
-        10 * 50_000,
-        config={"recurrence": "diagonal"},
+        5 * 50_000,
+        config={"recurrence": "diagonal", "features": 32, "num_layers": 1},
         hparams={"learning_rate": Linear(2e-3)},
         evaluations=10,
     ),

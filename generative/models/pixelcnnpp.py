@@ -3,7 +3,8 @@
 A vertical stack sees the rows above each pixel, a horizontal one also what is left of it. Both halve the image several
 times and double it again, and what was found on the way down is added on the way up at the same size. A pixel's colours
 are drawn from one mixture of logistic variables, in which the mean of a colour moves with the colours before it; given
-those, each colour has a mixture of its own, whose likelihood is exact.
+those, each colour has a mixture of its own, whose likelihood is exact. Left out are the paper's dropout, weight
+normalisation and averaging of parameters.
 Axes: B batch, H height, W width, C colours, F features, K logistic variables, L levels.
 """
 
@@ -98,8 +99,8 @@ def build(config: Config, channels: int) -> Layers:
     before = masks.raster_offsets(3, center=False)
     order = plan(config)
     return Layers(
-        tuple(layer(*place, size, channels, above, vertical, [(0, 0), (0, 1)], (0, 1)) for place in order),
-        tuple(layer(*place, size, channels, before, horizontal, [(0, 0)], (1, 2)) for place in order),
+        tuple(build_layer(*place, size, channels, above, vertical, [(0, 0), (0, 1)], (0, 1)) for place in order),
+        tuple(build_layer(*place, size, channels, before, horizontal, [(0, 0)], (1, 2)) for place in order),
         layers.dense(size, config.num_logistics * (1 + 2 * channels + math.comb(channels, 2))),
     )
 
@@ -117,7 +118,7 @@ def plan(config: Config) -> list[tuple[Kind, int]]:
     return order
 
 
-def layer(
+def build_layer(
     kind: Kind,
     halvings: int,
     size: int,
