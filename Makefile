@@ -16,8 +16,7 @@ test: $(INSTALLED)
 
 # The tests that train to a named score, and further forms of what the quick tests cover.
 learning: $(INSTALLED)
-	$(RUN) pytest -m slow --numprocesses auto --dist loadfile
-	$(RUN) pytest -m learning
+	$(RUN) pytest -m 'slow or learning' --numprocesses auto --dist loadfile
 
 # Every learner, small, compiled for TPUs that are not there; libtpu, their compiler, is 700 MB.
 preflight: $(INSTALLED)
