@@ -69,7 +69,8 @@ def test_every_contestant_gets_the_same_command_but_for_its_program():
     assert set(contest.contestants(tasks.get("ppo-cartpole-4x1"), peers)) == {"jaxrl", "rejax", "stable-baselines3"}
     assert set(contest.contestants(tasks.get("ppo-cartpole-4x8"), peers)) == {"jaxrl", "rejax"}
     assert set(contest.contestants(tasks.get("ppo-breakout-64x1"), peers)) == {"jaxrl", "rejax"}
-    assert set(contest.contestants(tasks.get("vae"), peers)) == {"jaxrl", "pytorch"}
+    for name in ("vae", "pixelcnn"):
+        assert set(contest.contestants(tasks.get(name), peers)) == {"jaxrl", "pytorch"}
     assert set(contest.contestants(tasks.get("vae"), None)) == {"jaxrl"}
 
 
@@ -91,6 +92,7 @@ def test_the_protocol_imports_nothing_of_ours():
         "dqn-cartpole-10x8",
         "td3-pendulum-1x1",
         "vae",
+        "pixelcnn",
         "ceilings",
         "cores",
         "scaling-capacity",

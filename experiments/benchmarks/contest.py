@@ -43,7 +43,7 @@ def contestants(task: tasks.Task, peers: Path | None) -> dict[str, list[str]]:
     commands = {OURS: [sys.executable, "-m", "experiments.benchmarks.ours"]}
     if peers is None:
         return commands
-    if isinstance(task, tasks.Autoencoding):
+    if isinstance(task, tasks.Images):
         return commands | {"pytorch": [str(peers), str(HERE / "peer_torch.py")]}
     commands["rejax"] = [str(peers), str(HERE / "peer_rejax.py")]
     # It has no MinAtar, and trains no two seeds in one process.

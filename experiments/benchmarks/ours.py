@@ -15,7 +15,7 @@ from jax import random
 from experiments import registry
 from experiments.benchmarks import protocol, tasks
 from generative import data
-from generative.models import vae
+from generative.models import pixelcnn, vae
 from jaxrl import envs
 from jaxrl.core import fit, loop, schedule
 from jaxrl.core.networks import MLP
@@ -76,26 +76,38 @@ def _like_rejax(task: tasks.OffPolicy) -> dict[str, Any]:
     }
 
 
-def autoencoder(task: tasks.Autoencoding) -> tuple[Any, Any, Any, int]:
-    """Model, hyperparameters, images and number of updates of a task."""
+def model(task: tasks.Images) -> tuple[Any, Any, Any, int]:
+    """Model, hyperparameters, images and number of updates of a task.
+
+    Raises:
+        ValueError: a number of parameters that is not the task's.
+    """
     shape = (task.side, task.side, 1)
     images = np.random.default_rng(0).integers(0, 2, (task.num_images, *shape), dtype=np.uint8)
     spec, source = data.from_arrays("random", images, images[:10], levels=2)
-    config = vae.Config(
-        latent_size=task.latent_size,
-        encoder=MLP(task.hidden),
-        decoder=MLP(task.hidden),
-        batch_size=task.batch_size,
-        optimizer=fit.Optimizer(),
-    )
-    model = vae.make(spec, config)
-    return model, vae.Hyperparams(learning_rate=task.learning_rate), source, task.steps // task.batch_size
+    num_updates = task.steps // task.batch_size
+    if isinstance(task, tasks.Autoencoding):
+        config = vae.Config(
+            latent_size=task.latent_size,
+            encoder=MLP(task.hidden),
+            decoder=MLP(task.hidden),
+            batch_size=task.batch_size,
+            optimizer=fit.Optimizer(),
+        )
+        return vae.make(spec, config), vae.Hyperparams(learning_rate=task.learning_rate), source, num_updates
+    sizes = ("features", "num_blocks", "first_kernel", "kernel", "head", "batch_size")
+    pixels = pixelcnn.make(spec, pixelcnn.Config(**{name: getattr(task, name) for name in sizes}))
+    hparams = pixelcnn.Hyperparams(task.learning_rate, task.max_grad_norm)
+    params = jax.eval_shape(pixels.init, random.key(0), hparams, source).fit.params
+    if (count := sum(leaf.size for leaf in jax.tree.leaves(params))) != task.num_parameters:
+        raise ValueError(f"{count:,} parameters where the task has {task.num_parameters:,}.")
+    return pixels, hparams, source, num_updates
 
 
 def start(fields: dict[str, Any]) -> tuple[Callable[[int], protocol.Round], float]:
     """Compile a task. A round trains every seed from its start; evaluation is left out of its seconds."""
     task = tasks.from_json(json.dumps(fields))
-    parts = autoencoder(task) if isinstance(task, tasks.Autoencoding) else agent(task)
+    parts = model(task) if isinstance(task, tasks.Images) else agent(task)
     learner, hparams, source, num_updates = parts
     training = loop.Learner(learner.init, learner.update, lambda *_: {})
 
@@ -127,7 +139,7 @@ def start(fields: dict[str, Any]) -> tuple[Callable[[int], protocol.Round], floa
         begin = time.perf_counter()
         states = jax.block_until_ready(program(*arguments))
         seconds = time.perf_counter() - begin
-        score = None if isinstance(task, tasks.Autoencoding) else float(scores(random.key(1), states).mean())
+        score = None if isinstance(task, tasks.Images) else float(scores(random.key(1), states).mean())
         per_update = task.steps // num_updates
         return protocol.Round(per_update * num_updates * task.seeds, seconds, score)
 

@@ -1,5 +1,6 @@
-"""A plain PyTorch loop as a contestant: the variational autoencoder of the task (see `protocol.py`)."""
+"""A plain PyTorch loop as a contestant: the autoencoder or the PixelCNN of the task (see `protocol.py`)."""
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -32,16 +33,90 @@ class Autoencoder(nn.Module):
         return (distortion + rate) / len(x)
 
 
+class Masked(nn.Conv2d):
+    """A convolution whose kernel is multiplied by a mask: nothing below or to the right, itself only if `center`."""
+
+    def __init__(self, in_size, out_size, kernel, center):
+        super().__init__(in_size, out_size, kernel, padding=kernel // 2)
+        mask = torch.zeros(kernel, kernel)
+        mask[: kernel // 2] = 1
+        mask[kernel // 2, : kernel // 2 + center] = 1
+        self.register_buffer("mask", mask)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self._conv_forward(x, self.weight * self.mask, self.bias)
+
+    def visible(self) -> int:
+        """The number of its parameters that the mask leaves."""
+        return int(self.mask.sum()) * self.in_channels * self.out_channels + self.out_channels
+
+
+class PixelCNN(nn.Module):
+    """A masked convolution, residual blocks with one each, two layers that see a pixel alone; Bernoulli likelihood."""
+
+    def __init__(self, side, features, num_blocks, first_kernel, kernel, head):
+        super().__init__()
+        self.side = side
+        wide = 2 * features
+        self.first = Masked(1, wide, first_kernel, center=False)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(
+                nn.ReLU(),
+                nn.Conv2d(wide, features, 1),
+                nn.ReLU(),
+                Masked(features, features, kernel, center=True),
+                nn.ReLU(),
+                nn.Conv2d(features, wide, 1),
+            )
+            for _ in range(num_blocks)
+        )
+        self.head = nn.Sequential(nn.ReLU(), nn.Conv2d(wide, head, 1), nn.ReLU(), nn.Conv2d(head, 1, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = self.first(x)
+        for block in self.blocks:
+            h = h + block(h)
+        return self.head(h)
+
+    def loss(self, x: torch.Tensor) -> torch.Tensor:
+        """Minus the log-likelihood, mean over `x`."""
+        x = x.view(-1, 1, self.side, self.side)
+        return functional.binary_cross_entropy_with_logits(self(x), x, reduction="sum") / len(x)
+
+
+def build(task: dict[str, Any]) -> nn.Module:
+    """The network of a task.
+
+    Raises:
+        ValueError: a number of parameters that is not the task's.
+    """
+    if task["algorithm"] == "vae":
+        return Autoencoder(task["side"] ** 2, task["hidden"], task["latent_size"])
+    sizes = ("side", "features", "num_blocks", "first_kernel", "kernel", "head")
+    model = PixelCNN(**{name: task[name] for name in sizes})
+    convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
+    count = sum(
+        conv.visible() if isinstance(conv, Masked) else sum(each.numel() for each in conv.parameters())
+        for conv in convolutions
+    )
+    if count != task["num_parameters"]:
+        raise ValueError(f"{count:,} parameters where the task has {task['num_parameters']:,}.")
+    return model
+
+
 def start(task: dict[str, Any]) -> tuple[Callable[[int], protocol.Round], float]:
     """Nothing is compiled; one batch warms caches."""
     size = task["side"] ** 2
     images = torch.randint(0, 2, (task["num_images"], size)).float()
-    model = Autoencoder(size, task["hidden"], task["latent_size"])
+    model = build(task)
+    bound = task.get("max_grad_norm", math.inf) * size
     optimizer = torch.optim.Adam(model.parameters(), lr=task["learning_rate"])
 
     def step(batch):
         optimizer.zero_grad()
         model.loss(batch).backward()
+        if bound < math.inf:
+            nn.utils.clip_grad_norm_(model.parameters(), bound)
         optimizer.step()
 
     def play(number):

@@ -71,7 +71,29 @@ class Autoencoding:
     learning_rate: float = 1e-3
 
 
-Task = OnPolicy | OffPolicy | Autoencoding
+@dataclass(frozen=True)
+class Autoregression:
+    """A PixelCNN on images of two levels drawn at random; a round is so many gradient steps, no score is taken."""
+
+    algorithm: str = "pixelcnn"
+    steps: int = 1600  # images in a round
+    torch_steps: int = 1600
+    seeds: int = 1
+    num_images: int = 1600
+    side: int = 28  # pixels
+    features: int = 32  # of the residual blocks, twice as many between them
+    num_blocks: int = 7
+    first_kernel: int = 7
+    kernel: int = 3
+    head: int = 32
+    num_parameters: int = 69_121  # less those that masks make zero; each contestant compares it with its own
+    batch_size: int = 16
+    learning_rate: float = 2e-3
+    max_grad_norm: float = 1.0  # per pixel
+
+
+Images = Autoencoding | Autoregression
+Task = OnPolicy | OffPolicy | Images
 
 
 def _on_policy() -> dict[str, Task]:
@@ -107,7 +129,7 @@ def _off_policy() -> dict[str, Task]:
     }
 
 
-TASKS: dict[str, Task] = {**_on_policy(), **_off_policy(), "vae": Autoencoding()}
+TASKS: dict[str, Task] = {**_on_policy(), **_off_policy(), "vae": Autoencoding(), "pixelcnn": Autoregression()}
 
 
 def get(name: str) -> Task:
@@ -125,6 +147,8 @@ def tiny(task: Task) -> Task:
     """`task` at a size that only shows that it runs."""
     if isinstance(task, Autoencoding):
         return dataclasses.replace(task, steps=200, torch_steps=200, num_images=200, side=8)
+    if isinstance(task, Autoregression):
+        return dataclasses.replace(task, steps=32, torch_steps=32, num_images=32, side=8)
     if isinstance(task, OnPolicy):
         steps = 2 * task.num_envs * 8
         return dataclasses.replace(task, steps=steps, torch_steps=steps, num_steps=8, eval_episodes=2)
@@ -142,7 +166,8 @@ def to_json(task: Any) -> str:
 def from_json(text: str) -> Task:
     """What `to_json` wrote."""
     fields = json.loads(text)
-    fields["hidden"] = tuple(fields["hidden"])
-    kinds = {"ppo": OnPolicy, "vae": Autoencoding}
+    if "hidden" in fields:
+        fields["hidden"] = tuple(fields["hidden"])
+    kinds = {"ppo": OnPolicy, "vae": Autoencoding, "pixelcnn": Autoregression}
     kind = kinds.get(fields["algorithm"], OffPolicy)
     return kind(**fields)
