@@ -125,7 +125,7 @@ class Bench:
 
     rounds: int = 5  # medians are over these
     peers: str | None = None  # Python of the other libraries' environment; .venv-peers, if `make peers` made it
-    out: str | None = None  # JSON file to write
+    out: str | None = None  # JSON file to write, and beside it a picture if `sampling` is measured
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -404,6 +404,7 @@ def bench(words: list[str]) -> int:
     result = report.run(chosen, asked.rounds, peers)
     if asked.out is not None:
         folder.write_json(Path(asked.out), result)
+        report.picture(result, Path(asked.out).with_suffix(".png"))
     return 0
 
 

@@ -96,6 +96,7 @@ def test_the_protocol_imports_nothing_of_ours():
         "ceilings",
         "cores",
         "scaling-capacity",
+        "sampling",
         "searching",
     ],
 )

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 from experiments import folder
-from experiments.benchmarks import ceilings, contest, cores, scaling, searching, tasks
+from experiments.benchmarks import ceilings, contest, cores, sampling, scaling, searching, tasks
 from jaxrl.core import checks
 
 AXES = ("environments", "lanes", "capacity", "updates")
@@ -19,7 +19,8 @@ CEILINGS = ("ppo-cartpole-4x1", "ppo-cartpole-64x1", "ppo-breakout-64x1", "dqn-c
 
 def names() -> list[str]:
     """Of all benchmarks."""
-    return ["hardware", *tasks.TASKS, "ceilings", "cores", *(f"scaling-{axis}" for axis in AXES), "searching"]
+    scalings = (f"scaling-{axis}" for axis in AXES)
+    return ["hardware", *tasks.TASKS, "ceilings", "cores", *scalings, "sampling", "searching"]
 
 
 def machine() -> dict[str, Any]:
@@ -59,6 +60,13 @@ def run(chosen: Sequence[str], rounds: int, peers: Path | None, *, tiny: bool = 
     return {"machine": machine(), "rounds": rounds, "rows": rows}
 
 
+def picture(result: dict[str, Any], target: Path) -> None:
+    """Of what `run` returned, if it holds what a picture is made of."""
+    rows = [row for row in result["rows"] if row["benchmark"] == "sampling"]
+    if rows:
+        sampling.picture(rows, target)
+
+
 def _benchmark(name: str, rounds: int, peers: Path | None, tiny: bool) -> list[dict[str, Any]]:
     size: Callable[[tasks.Task], Any] = tasks.tiny if tiny else lambda task: task
     if name == "hardware":
@@ -68,6 +76,9 @@ def _benchmark(name: str, rounds: int, peers: Path | None, tiny: bool) -> list[d
     if name == "searching":
         sizes = {"repetitions": 2, "num_envs": 2, "num_steps": 8, "num_minibatches": 1, "eval_episodes": 1}
         return [row._asdict() for row in searching.run(**(sizes if tiny else {}))]
+    if name == "sampling":
+        least: Any = {"sides": (3,), "large_side": 3, "length": 20, "passes": 5, "batch": 2, "large_batch": 3}
+        return [row._asdict() for row in sampling.run(rounds, **(least if tiny else {}))]
     if name == "ceilings":
         return [ceilings.of_task(task, size(tasks.get(task)), rounds)._asdict() for task in CEILINGS]
     if name.startswith("scaling-"):
