@@ -52,8 +52,8 @@ def configure(task: dict[str, Any]) -> dict[str, Any]:
     if task["algorithm"] == "dqn":
         return {**replay, "agent_kwargs": activation, "ddqn": False}
     networks = {"actor_kwargs": dict(activation), "critic_kwargs": dict(activation)}
-    if task["algorithm"] == "ddpg":
-        return {**replay, **networks, "num_critics": 1, "policy_delay": 1, "target_noise": 0.0}
+    if task["algorithm"] == "ddpg":  # which they do not have: TD3 without delay and noise, with its two critics
+        return {**replay, **networks, "policy_delay": 1, "target_noise": 0.0}
     return {**replay, **networks}
 
 
