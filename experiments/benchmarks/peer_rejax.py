@@ -51,6 +51,8 @@ def configure(task: dict[str, Any]) -> dict[str, Any]:
     activation = {"activation": task["activation"]}
     if task["algorithm"] == "dqn":
         return {**replay, "agent_kwargs": activation, "ddqn": False}
+    if task["algorithm"] == "sac":
+        return {**replay, "agent_kwargs": activation}
     networks = {"actor_kwargs": dict(activation), "critic_kwargs": dict(activation)}
     if task["algorithm"] == "ddpg":  # which they do not have: TD3 without delay and noise, with its two critics
         return {**replay, **networks, "policy_delay": 1, "target_noise": 0.0}
