@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from experiments import cli
-from experiments.benchmarks import contest, protocol, report, scaling, searching, tasks
+from experiments.benchmarks import contest, protocol, report, sampling, scaling, searching, tasks
+from generative import layers
 
 FAKE = """
 import sys
@@ -100,15 +101,27 @@ def test_the_protocol_imports_nothing_of_ours():
         "searching",
     ],
 )
-def test_every_kind_of_benchmark_runs(name):
+def test_every_kind_of_benchmark_runs(name, tmp_path):
     result = report.run([name], 2, None, tiny=True)
     json.dumps(result)
+    report.picture(result, tmp_path / "picture.png")
+    assert (tmp_path / "picture.png").exists() == (name == "sampling")
     assert result["rows"] and all(row["benchmark"] == name for row in result["rows"])
     for row in result["rows"]:
         numbers = {key: value for key, value in row.items() if isinstance(value, int | float)}
         # Its rounds are too short for a score to mean anything, but a speed is a speed.
         scores = ("score", "steps_scored", "over_random", "over_random_low", "over_random_high")
         assert all(value > 0 for key, value in numbers.items() if key not in scores), row
+
+
+@pytest.mark.slow
+def test_samples_that_differ_are_no_comparison(monkeypatch):
+    write = layers.write
+    monkeypatch.setattr(
+        layers, "write", lambda conv, cache, row, column, *rest: write(conv, cache, row, column + 1, *rest)
+    )
+    with pytest.raises(RuntimeError, match=r"\d+ of 1024 values are not those of cached"):
+        sampling.measured("pixelcnn-binarized-mnist", (8, 8, 1), batch=16, passes=64, rounds=1)
 
 
 def test_halving_spends_as_much_as_random_search_and_keeps_the_best():
