@@ -55,25 +55,28 @@ def agent(task: tasks.OnPolicy | tasks.OffPolicy) -> tuple[Any, Any, Any, int]:
             eval_episodes=task.eval_episodes,
             **({"policy_delay": 2} if task.algorithm == "td3" else {}),
         )
-        rates = {"learning_rate"} if task.algorithm == "dqn" else {"actor_learning_rate", "critic_learning_rate"}
-        rates &= set(module.Hyperparams._fields)
         hparams = module.Hyperparams(
+            learning_rate=task.learning_rate,
             discount=task.discount,
             target_rate=task.target_rate,
-            **dict.fromkeys(rates or {"learning_rate"}, task.learning_rate),
-            **(_like_rejax(task) if task.algorithm == "dqn" else {}),
+            **_like_rejax(task),
         )
+        if task.algorithm != "dqn":
+            hparams = hparams._replace(actor_learning_rate=task.learning_rate)
     return module.make(env, config), hparams, env_params, max(1, task.steps // config.steps_per_update)
 
 
 def _like_rejax(task: tasks.OffPolicy) -> dict[str, Any]:
-    """DQN's loss and exploration as the other library has them fixed."""
-    return {
-        "target_every": task.target_every,
-        "epsilon": schedule.Linear(1.0, 0.05, 0.1),
-        "huber_delta": math.inf,
-        "max_grad_norm": math.inf,
-    }
+    """Loss and noise as the other library has them fixed; its noise on actions is in their units, from -2 to 2."""
+    if task.algorithm == "dqn":
+        return {
+            "target_every": task.target_every,
+            "epsilon": schedule.Linear(1.0, 0.05, 0.1),
+            "huber_delta": math.inf,
+            "max_grad_norm": math.inf,
+        }
+    noise = {"ddpg": {"noise": 0.15}, "td3": {"noise": 0.15, "target_noise": 0.1, "target_noise_clip": 0.25}}
+    return noise.get(task.algorithm, {})
 
 
 def model(task: tasks.Images) -> tuple[Any, Any, Any, int]:
