@@ -117,14 +117,16 @@ def _off_policy() -> dict[str, Task]:
         target_every=200,
         target_rate=1.0,
     )
-    pendulum = OffPolicy("", "Pendulum-v1", num_envs=1, steps=10_000, torch_steps=1000)
+    one = OffPolicy("", "Pendulum-v1", num_envs=1, steps=10_000, torch_steps=1000, warmup=1024)
+    many = dataclasses.replace(one, num_envs=64, steps=102_400, torch_steps=6400)
+    pendulum = {"1x1": one, "1x8": dataclasses.replace(one, seeds=8), "64x1": many}
     return {
         "dqn-cartpole-10x1": cartpole,
         "dqn-cartpole-10x8": dataclasses.replace(cartpole, seeds=8),
         **{
-            f"{algorithm}-pendulum-1x{seeds}": dataclasses.replace(pendulum, algorithm=algorithm, seeds=seeds)
+            f"{algorithm}-pendulum-{size}": dataclasses.replace(task, algorithm=algorithm)
             for algorithm in ("ddpg", "td3", "sac")
-            for seeds in (1, 8)
+            for size, task in pendulum.items()
         },
     }
 
