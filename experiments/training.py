@@ -87,7 +87,9 @@ def resume(
     writer = _tensorboard() if tensorboard else None
     here = facts(experiment, program)
     saved = checkpoint.newest(path / folder.CHECKPOINTS)
-    refuse_changes(path, saved[1] if saved else here, here)
+    before = saved[1] if saved else here
+    # What an older version of this library had no field for is at its default here, as `stored` is.
+    refuse_changes(path, before, {name: here.get(name) for name in before})
     note_versions(config)
     try:
         last = checkpoint.load(path / folder.CHECKPOINTS, program.runs_shape())

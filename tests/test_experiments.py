@@ -335,6 +335,15 @@ def test_resume_refuses_another_experiment(finished, capsys):
     assert "config.batch was 4 and is now 16" in capsys.readouterr().err
 
 
+def test_resume_takes_a_run_from_before_a_field_was_there(monkeypatch, capsys):
+    facts, field = training.facts, "config.eval_scale"
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "facts", lambda *args: {k: v for k, v in facts(*args).items() if k != field})
+        training.train(toy(), run_dir="old")
+    assert cli.main(["resume", "old"]) == 0
+    assert "nothing was left to do" in capsys.readouterr().out
+
+
 def test_resume_refuses_other_data(finished, monkeypatch, capsys):
     env, params = sources.Environment().load()
     monkeypatch.setattr(sources.Environment, "load", lambda self: (env, params.replace(gravity=1.0)))

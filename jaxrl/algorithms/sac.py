@@ -43,7 +43,7 @@ class Hyperparams(NamedTuple):
     """Traced numbers: any of them may carry a vmap axis or be a schedule."""
 
     learning_rate: Any = 1e-3  # of the critics
-    actor_learning_rate: Any = 1e-3
+    actor_learning_rate: Any = 1e-3  # of the actor
     temperature_learning_rate: Any = 1e-3  # 0 leaves it as it is
     discount: Any = 0.99  # weight of a reward one step later
     target_rate: Any = 0.005  # of the way to the online critics that their targets go at each gradient step

@@ -42,7 +42,7 @@ class Hyperparams(NamedTuple):
     """Traced numbers: any of them may carry a vmap axis or be a schedule."""
 
     learning_rate: Any = 1e-3  # of the critics
-    actor_learning_rate: Any = 1e-3
+    actor_learning_rate: Any = 1e-3  # of the actor
     discount: Any = 0.99  # weight of a reward one step later
     target_rate: Any = 0.005  # of the way to the online networks that the targets go at each step of the actor
     noise: Any = 0.1  # standard deviation of the noise on actions, in half widths
