@@ -1,16 +1,20 @@
 """Tiny environments with known answers. Each is one that a learner with one specific bug cannot pass.
 
-Every function gives `(env, env_params)`. Values are of the discount g and hold whatever the policy, unless said.
+Probes give `(env, env_params)`; their values are of the discount g and hold whatever the policy, unless said. `learn`
+trains on them from replay.
 """
 
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from jax import Array, random
 from jax import numpy as jnp
 
-from jaxrl.core.networks import Network
+from jaxrl.core import loop
+from jaxrl.core.networks import MLP, Network
 from jaxrl.envs import Box, Discrete, Env, Spec, auto_reset
 
 
@@ -225,3 +229,26 @@ def quadratic_critic(spec: Spec) -> Network:
         return (both @ params["weight"] * both).sum(-1) + params["constant"]
 
     return Network(lambda key: {"weight": jnp.zeros((size, size)), "constant": jnp.zeros(())}, apply)
+
+
+def learn(
+    module: Any,
+    env: Env,
+    env_params: Any,
+    hparams: dict[str, Any],
+    num_updates: int = 20,
+    discount: float = 0.8,
+    rates: tuple[float, float] = (0.05, 0.05),
+    **options: Any,
+) -> tuple[Any, dict[str, Array]]:
+    """The last state and metrics of DDPG or one of its heirs, with a linear network or those given among `options`.
+
+    `rates` of critics and actor fall to 0.
+    """
+    given = {name: options.pop(name) for name in ("actor", "critic") if name in options}
+    sizes = {"num_envs": 4, "num_steps": 40, "warmup": 256, "batch_size": 128, "capacity": 2000, "eval_episodes": 4}
+    agent = module.make(env, module.Config(**{**sizes, "network": MLP(()), **options}), **given)
+    numbers = module.Hyperparams(*map(loop.schedule.Linear, rates))._replace(**{"discount": discount, **hparams})
+    run = loop.start(agent, random.key(1), numbers, env_params, num_updates)
+    run, metrics = jax.jit(partial(loop.chunk, agent, num_updates))(run, numbers, env_params)
+    return run.state, metrics

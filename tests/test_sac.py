@@ -12,7 +12,7 @@ from jax import random
 
 from jaxrl import envs, policies, replay, values
 from jaxrl.algorithms import sac, sac_discrete
-from jaxrl.core import loop, networks
+from jaxrl.core import networks
 from jaxrl.envs import Box, Spec
 
 BOX = Spec("made up", (3,), "float32", None, Box((2,), (-1.0, 0.0), (3.0, 0.5)), 10)
@@ -156,17 +156,10 @@ def test_the_critics_learn_from_the_actions_taken():
 # Probes
 
 
-def learn(module, env, env_params, num_updates=20, discount=0.8, rates=(0.05, 0.05), hparams=None, **options):
-    """The last state and metrics of a linear network, or of those given; the temperature keeps its value."""
-    given = {name: options.pop(name) for name in ("actor", "critic") if name in options}
-    sizes = {"num_envs": 4, "num_steps": 40, "warmup": 256, "batch_size": 128, "capacity": 2000, "eval_episodes": 4}
-    agent = module.make(env, module.Config(**{**sizes, "network": networks.MLP(()), **options}), **given)
-    rates = map(loop.schedule.Linear, rates)
-    numbers = {"temperature_learning_rate": 0.0, "temperature": 1e-3, "discount": discount, "target_rate": 0.05}
-    hparams = module.Hyperparams(*rates)._replace(**{**numbers, **(hparams or {})})
-    run = loop.start(agent, random.key(1), hparams, env_params, num_updates)
-    run, metrics = jax.jit(partial(loop.chunk, agent, num_updates))(run, hparams, env_params)
-    return run.state, metrics
+def learn(module, env, env_params, hparams=None, **options):
+    """As `probes.learn`; the temperature keeps its value."""
+    numbers = {"temperature_learning_rate": 0.0, "temperature": 1e-3, "target_rate": 0.05}
+    return probes.learn(module, env, env_params, {**numbers, **(hparams or {})}, **options)
 
 
 def test_the_soft_value_of_a_task_that_never_ends():

@@ -90,15 +90,7 @@ def test_a_delay_of_one_moves_everything_at_each_step():
 # Probes
 
 
-def learn(env, env_params, num_updates=20, discount=0.8, rates=(0.05, 0.05), **options):
-    """The last state and metrics of a linear network, or of those given; `rates` of critics and actor fall to 0."""
-    given = {name: options.pop(name) for name in ("actor", "critic") if name in options}
-    sizes = {"num_envs": 4, "num_steps": 40, "warmup": 256, "batch_size": 128, "capacity": 2000, "eval_episodes": 4}
-    agent = td3.make(env, td3.Config(**{**sizes, "network": networks.MLP(()), **options}), **given)
-    hparams = td3.Hyperparams(*map(loop.schedule.Linear, rates), discount, target_rate=0.1, noise=0.3)
-    run = loop.start(agent, random.key(1), hparams, env_params, num_updates)
-    run, metrics = jax.jit(partial(loop.chunk, agent, num_updates))(run, hparams, env_params)
-    return run.state, metrics
+learn = partial(probes.learn, td3, hparams={"target_rate": 0.1, "noise": 0.3})
 
 
 @pytest.mark.slow

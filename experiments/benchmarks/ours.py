@@ -53,7 +53,6 @@ def agent(task: tasks.OnPolicy | tasks.OffPolicy) -> tuple[Any, Any, Any, int]:
             warmup=task.warmup,
             network=network,
             eval_episodes=task.eval_episodes,
-            **({"policy_delay": 2} if task.algorithm == "td3" else {}),
         )
         hparams = module.Hyperparams(
             learning_rate=task.learning_rate,
