@@ -1,4 +1,4 @@
-"""What autoregressive models share: the distribution of one variable, likelihoods, the naive sampler.
+"""What autoregressive models share: the distribution of one variable, likelihoods, the naive sampler, training.
 
 The variables of an example are numbered along its flattened array: row by row, colour by colour within a pixel.
 Axes: N examples, B batch, D variables, L levels, P numbers that give the distribution of one variable.
@@ -14,7 +14,11 @@ from jax import Array, lax, nn, random
 from jax import numpy as jnp
 
 from generative import data, likelihoods
-from jaxrl.core import checks
+from generative.model import Model
+from jaxrl.core import checks, fit
+from jaxrl.core.loop import Metrics
+
+METHODS = ("cached", "naive")  # of sampling from a `model`
 
 
 class Conditional(NamedTuple):
@@ -23,6 +27,13 @@ class Conditional(NamedTuple):
     size: int  # P
     log_prob: Callable[[Array, Array], Array]  # (outputs [..., P], x [...] int) -> [...] nats
     draw: Callable[[Array, Array], Array]  # (noise [...] uniform in [0, 1), outputs [..., P]) -> [...] int32
+
+
+class State(NamedTuple):
+    """Everything a run carries from update to update."""
+
+    fit: fit.Fit
+    cursor: data.Cursor
 
 
 class Wish(NamedTuple):
@@ -165,6 +176,17 @@ def check(spec: data.Spec, eval_split: str, images: bool = False) -> int:
     return spec.levels
 
 
+def classes(spec: data.Spec, conditional: bool) -> int | None:
+    """The number of classes that a model reads: all, or None if it is not `conditional`.
+
+    Raises:
+        ValueError: classes asked for and none in the data.
+    """
+    if conditional and spec.num_classes is None:
+        raise ValueError(f"{spec.name} has no labels to condition on: give some, or use conditional=False.")
+    return spec.num_classes if conditional else None
+
+
 def check_examples(spec: data.Spec, x: Any) -> None:
     """Refuse examples that are not of the data a model was made for; values only where they are known.
 
@@ -211,3 +233,97 @@ def check_label(num_classes: int | None, label: Any, count: int) -> Array | None
 def uniform(key: Array, wish: Wish) -> Array:
     """Noise [D, B] in [0, 1) for every variable, in the order they are drawn."""
     return random.uniform(key, wish.x.T.shape)
+
+
+def loss(
+    params: Any,
+    outputs: Callable[..., Array],
+    conditional: Conditional,
+    x: Array,
+    label: Array | None,
+    levels: int,
+) -> tuple[Array, dict[str, Array]]:
+    """Minus the log-likelihood of examples `x` [B, *shape] int, mean over the batch. Returns (scalar, metrics).
+
+    `outputs(params, x in [0, 1], label) -> [B, *shape, P]`, those of a variable by the variables before it.
+    """
+    log_prob = conditional.log_prob(outputs(params, data.scale(x, levels), label), x)
+    nll = -log_prob.sum(range(1, x.ndim)).mean()
+    return nll, {"loss": nll}
+
+
+def model(
+    spec: data.Spec,
+    config: Any,
+    conditional: Conditional,
+    init_params: Callable[[Array], Any],
+    outputs: Callable[..., Array],
+    draw_cached: Callable[..., Array],
+    eval_batch: int,
+    num_classes: int | None = None,
+) -> Model:
+    """A model of examples drawn in the order in which they are numbered, by one network.
+
+    Args:
+        spec: of data that `check` let pass.
+        config: with `batch_size`, `optimizer` and `eval_split`.
+        conditional: the distribution of a variable.
+        init_params: (key) -> parameters.
+        outputs: as in `loss`.
+        draw_cached: (noise [D, B], params, wish, label) -> [B, D] int32, as `draw_naively` draws them.
+        eval_batch: examples evaluated at once.
+        num_classes: of the labels that `outputs` reads; None: it gets none.
+    """
+    size, levels = math.prod(spec.shape), spec.levels or 0
+
+    def init(key: Array, hparams: Any, source: data.Source) -> State:
+        params_key, cursor_key = random.split(key)
+        return State(fit.start(config.optimizer, init_params(params_key)), data.start(cursor_key))
+
+    def update(key: Array, state: State, hparams: Any, source: data.Source) -> tuple[State, Metrics]:
+        cursor, batch = data.draw(state.cursor, source.train, config.batch_size)
+        optimizer, bound = config.optimizer(hparams.learning_rate), hparams.max_grad_norm * size
+        args = (outputs, conditional, *read(batch), levels)
+        fitted, metrics = fit.step(optimizer, loss, state.fit, *args, max_grad_norm=bound)
+        return State(fitted, cursor), metrics
+
+    def read(examples: Any) -> tuple[Any, Any]:
+        return examples.x, None if num_classes is None else examples.label
+
+    def log_prob(params: Any, x: Array, label: Any = None) -> Array:
+        return -nats(params, x, label).sum(range(1, x.ndim))
+
+    def nats(params: Any, x: Array, label: Any = None) -> Array:
+        check_examples(spec, x)
+        return -conditional.log_prob(outputs_of(params, data.scale(x, levels), label), x)
+
+    def outputs_of(params: Any, x: Array, label: Any = None) -> Array:
+        return outputs(params, x, check_label(num_classes, label, len(x)))
+
+    def evaluate_state(key: Array, state: State, hparams: Any, source: data.Source) -> Metrics:
+        return evaluate(log_prob, state.fit.params, *read(getattr(source, config.eval_split)), eval_batch)
+
+    def draw(key: Array, params: Any, wish: Wish, label: Array | None, method: str) -> Array:
+        noise = uniform(key, wish)
+        if method == "cached":
+            return draw_cached(noise, params, wish, label)
+
+        def predict(x: Array) -> Array:
+            examples = data.scale(x, levels).reshape(-1, *spec.shape)
+            return outputs(params, examples, label).reshape(*x.shape, -1)
+
+        return draw_naively(conditional, noise, predict, wish, order)
+
+    order = jnp.arange(size)
+    sample, complete = samplers(spec, METHODS, draw, num_classes)
+    return Model(
+        init,
+        update,
+        evaluate_state,
+        sample,
+        complete=complete,
+        log_prob=log_prob,
+        nats=nats,
+        outputs=outputs_of,
+        order=order,
+    )

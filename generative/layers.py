@@ -14,6 +14,7 @@ from jax import numpy as jnp
 
 from generative import masks
 from generative.masks import Offset
+from jaxrl.core import checks
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,19 @@ def dense(in_size: int, out_size: int, channels: int = 1) -> Conv:
 def first(offsets: list[Offset], channels: int, out_size: int) -> Conv:
     """A convolution of an image itself, whose `offsets` come without the pixel: of that, it sees the colours before."""
     return Conv((*offsets, *([(0, 0)] if channels > 1 else [])), channels, out_size, channels, strict=True)
+
+
+def check(channels: int, sizes: dict[str, int], first_kernel: int, kernel: int) -> None:
+    """Refuse sides of kernels, and `sizes` of layers that colours share out, which cannot work.
+
+    Raises:
+        ValueError: with the values and ones that would do.
+    """
+    for name, side in (("first_kernel", first_kernel), ("kernel", kernel)):
+        if side < 3 or side % 2 == 0:
+            raise ValueError(f"{name}={side} must be odd and see other pixels: use 3, 5 or 7.")
+    for name, size in sizes.items():
+        checks.divides(channels, size, "the number of colours", name)
 
 
 def init(conv: Conv, key: Array, gain: float = 2.0) -> ConvParams:

@@ -6,9 +6,9 @@ depend on the class of the image.
 Axes: B batch, H height, W width, C colours, F features, P outputs per variable, K classes.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -20,9 +20,8 @@ from generative.autoregressive import Wish
 from generative.layers import Conv, ConvParams
 from generative.model import Model
 from jaxrl.core import checks, fit
-from jaxrl.core.loop import Metrics
 
-METHODS = ("cached", "naive")
+METHODS = autoregressive.METHODS
 EVAL_BATCH = 50  # examples evaluated at once
 
 
@@ -70,11 +69,7 @@ class Layers(NamedTuple):
     output: Any
 
 
-class State(NamedTuple):
-    """Everything a run carries from update to update."""
-
-    fit: fit.Fit
-    cursor: data.Cursor
+State = autoregressive.State
 
 
 def build(config: Config, channels: int, num_outputs: int) -> Layers:
@@ -176,17 +171,7 @@ def outputs(net: Layers, params: Layers, x: Array, label: Array | None = None) -
     return horizontal_stack(net, params, terms, links, horizontal).reshape(*x.shape, -1)
 
 
-def loss(
-    params: Layers,
-    net: Layers,
-    conditional: autoregressive.Conditional,
-    x: Array,
-    label: Array | None,
-    levels: int,
-) -> tuple[Array, dict[str, Array]]:
-    """Minus the log-likelihood of images `x` [B, H, W, C] int, mean over the batch. Returns (scalar, metrics)."""
-    nll = -conditional.log_prob(outputs(net, params, data.scale(x, levels), label), x).sum((1, 2, 3)).mean()
-    return nll, {"loss": nll}
+loss = autoregressive.loss
 
 
 def draw_cached(
@@ -260,73 +245,22 @@ def make(spec: data.Spec, config: Config) -> Model:
     """
     levels = autoregressive.check(spec, config.eval_split, images=True)
     height, width, channels = spec.shape
-    _check(spec, config, channels)
+    _check(config, channels)
     conditional = autoregressive.categorical(levels)
     net = build(config, channels, conditional.size)
-    size = math.prod(spec.shape)
-    num_classes = spec.num_classes if config.conditional else None
+    num_classes = autoregressive.classes(spec, config.conditional)
 
-    def init(key: Array, hparams: Hyperparams, source: data.Source) -> State:
-        params_key, cursor_key = random.split(key)
-        return State(fit.start(config.optimizer, init_params(net, params_key, num_classes)), data.start(cursor_key))
+    def start(key: Array) -> Layers:
+        return init_params(net, key, num_classes)
 
-    def update(key: Array, state: State, hparams: Hyperparams, source: data.Source) -> tuple[State, Metrics]:
-        cursor, batch = data.draw(state.cursor, source.train, config.batch_size)
-        optimizer, bound = config.optimizer(hparams.learning_rate), hparams.max_grad_norm * size
-        args = (net, conditional, batch.x, batch.label if config.conditional else None, levels)
-        fitted, metrics = fit.step(optimizer, loss, state.fit, *args, max_grad_norm=bound)
-        return State(fitted, cursor), metrics
+    def draw(noise: Array, params: Layers, wish: Wish, label: Array | None) -> Array:
+        return draw_cached(conditional, noise, net, params, wish, label, (height, width, channels), levels)
 
-    def evaluate(key: Array, state: State, hparams: Hyperparams, source: data.Source) -> Metrics:
-        x, label = getattr(source, config.eval_split)
-        label = label if config.conditional else None
-        return autoregressive.evaluate(log_prob, state.fit.params, x, label, EVAL_BATCH)
-
-    def log_prob(params: Layers, x: Array, label: Any = None) -> Array:
-        return -nats(params, x, label).sum((1, 2, 3))
-
-    def nats(params: Layers, x: Array, label: Any = None) -> Array:
-        autoregressive.check_examples(spec, x)
-        label = autoregressive.check_label(num_classes, label, len(x))
-        return -conditional.log_prob(outputs(net, params, data.scale(x, levels), label), x)
-
-    def outputs_of(params: Layers, x: Array, label: Any = None) -> Array:
-        return outputs(net, params, x, autoregressive.check_label(num_classes, label, len(x)))
-
-    def draw(key: Array, params: Layers, wish: Wish, label: Array | None, method: str) -> Array:
-        noise = autoregressive.uniform(key, wish)
-        if method == "cached":
-            return draw_cached(conditional, noise, net, params, wish, label, (height, width, channels), levels)
-
-        def predict(x: Array) -> Array:
-            images = data.scale(x, levels).reshape(-1, *spec.shape)
-            return outputs(net, params, images, label).reshape(*x.shape, -1)
-
-        return autoregressive.draw_naively(conditional, noise, predict, wish, order)
-
-    order = jnp.arange(size)
-    sample, complete = autoregressive.samplers(spec, METHODS, draw, num_classes)
-    return Model(
-        init,
-        update,
-        evaluate,
-        sample,
-        complete=complete,
-        log_prob=log_prob,
-        nats=nats,
-        outputs=outputs_of,
-        order=order,
-    )
+    return autoregressive.model(spec, config, conditional, start, partial(outputs, net), draw, EVAL_BATCH, num_classes)
 
 
-def _check(spec: data.Spec, config: Config, channels: int) -> None:
+def _check(config: Config, channels: int) -> None:
     checks.at_least_one(
         features=config.features, num_layers=config.num_layers, head=config.head, batch_size=config.batch_size
     )
-    for name in ("first_kernel", "kernel"):
-        if getattr(config, name) < 3 or getattr(config, name) % 2 == 0:
-            raise ValueError(f"{name}={getattr(config, name)} must be odd and see other pixels: use 3, 5 or 7.")
-    for name in ("features", "head"):
-        checks.divides(channels, getattr(config, name), "the number of colours", name)
-    if config.conditional and spec.num_classes is None:
-        raise ValueError(f"{spec.name} has no labels to condition on: give some, or use conditional=False.")
+    layers.check(channels, {"features": config.features, "head": config.head}, config.first_kernel, config.kernel)

@@ -16,7 +16,7 @@ from jax import Array, lax, nn, random
 from jax import numpy as jnp
 
 from generative import autoregressive, data, masks
-from generative.autoregressive import Wish
+from generative.autoregressive import State, Wish
 from generative.model import Model
 from jaxrl.core import checks, fit
 from jaxrl.core.loop import Metrics
@@ -57,13 +57,6 @@ class Params(NamedTuple):
     output: Array  # [F, D, P]
     direct: Any  # [D, D, P], or None
     offset: Array  # [D, P]
-
-
-class State(NamedTuple):
-    """Everything a run carries from update to update."""
-
-    fit: fit.Fit
-    cursor: data.Cursor
 
 
 def outputs(params: Params, degrees: masks.Degrees, x: Array) -> Array:

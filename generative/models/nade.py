@@ -16,7 +16,7 @@ from jax import Array, lax, nn, random
 from jax import numpy as jnp
 
 from generative import autoregressive, data
-from generative.autoregressive import Wish
+from generative.autoregressive import State, Wish
 from generative.model import Model
 from jaxrl.core import checks, fit, shuffle
 from jaxrl.core.loop import Metrics
@@ -64,13 +64,6 @@ class Params(NamedTuple):
     rows: Rows
     bias: Array  # [F] of the first hidden layer
     deeper: tuple[tuple[Array, Array], ...]  # kernel [F, F'] and bias [F'] of each further hidden layer
-
-
-class State(NamedTuple):
-    """Everything a run carries from update to update."""
-
-    fit: fit.Fit
-    cursor: data.Cursor
 
 
 def enter(row: Rows, a: Array, x: Array) -> Array:

@@ -9,6 +9,7 @@ Axes: B batch, H height, W width, C colours, F features, P outputs per variable.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -20,9 +21,8 @@ from generative.autoregressive import Wish
 from generative.layers import Conv, ConvParams
 from generative.model import Model
 from jaxrl.core import checks, fit
-from jaxrl.core.loop import Metrics
 
-METHODS = ("cached", "naive")
+METHODS = autoregressive.METHODS
 EVAL_BATCH = 50  # examples evaluated at once
 
 
@@ -68,11 +68,7 @@ class Layers(NamedTuple):
     output: Any
 
 
-class State(NamedTuple):
-    """Everything a run carries from update to update."""
-
-    fit: fit.Fit
-    cursor: data.Cursor
+State = autoregressive.State
 
 
 def build(config: Config, channels: int, num_outputs: int) -> Layers:
@@ -129,12 +125,7 @@ def outputs(net: Layers, params: Layers, x: Array) -> Array:
     return y.reshape(*x.shape, -1)
 
 
-def loss(
-    params: Layers, net: Layers, conditional: autoregressive.Conditional, x: Array, levels: int
-) -> tuple[Array, dict[str, Array]]:
-    """Minus the log-likelihood of images `x` [B, H, W, C] int, mean over the batch. Returns (scalar, metrics)."""
-    nll = -conditional.log_prob(outputs(net, params, data.scale(x, levels)), x).sum((1, 2, 3)).mean()
-    return nll, {"loss": nll}
+loss = autoregressive.loss
 
 
 def draw_cached(
@@ -186,64 +177,16 @@ def make(spec: data.Spec, config: Config) -> Model:
     _check(config, channels)
     conditional = autoregressive.categorical(levels)
     net = build(config, channels, conditional.size)
-    size = math.prod(spec.shape)
 
-    def init(key: Array, hparams: Hyperparams, source: data.Source) -> State:
-        params_key, cursor_key = random.split(key)
-        return State(fit.start(config.optimizer, init_params(net, params_key)), data.start(cursor_key))
-
-    def update(key: Array, state: State, hparams: Hyperparams, source: data.Source) -> tuple[State, Metrics]:
-        cursor, batch = data.draw(state.cursor, source.train, config.batch_size)
-        optimizer, bound = config.optimizer(hparams.learning_rate), hparams.max_grad_norm * size
-        args = (net, conditional, batch.x, levels)
-        fitted, metrics = fit.step(optimizer, loss, state.fit, *args, max_grad_norm=bound)
-        return State(fitted, cursor), metrics
-
-    def evaluate(key: Array, state: State, hparams: Hyperparams, source: data.Source) -> Metrics:
-        x = getattr(source, config.eval_split).x
-        return autoregressive.evaluate(log_prob, state.fit.params, x, batch_size=EVAL_BATCH)
-
-    def log_prob(params: Layers, x: Array, label: None = None) -> Array:
-        return -nats(params, x, label).sum((1, 2, 3))
-
-    def nats(params: Layers, x: Array, label: None = None) -> Array:
-        autoregressive.check_examples(spec, x)
-        autoregressive.check_label(None, label, len(x))
-        return -conditional.log_prob(outputs(net, params, data.scale(x, levels)), x)
-
-    def outputs_of(params: Layers, x: Array, label: None = None) -> Array:
+    def read(params: Layers, x: Array, label: None) -> Array:
         return outputs(net, params, x)
 
-    def draw(key: Array, params: Layers, wish: Wish, label: None, method: str) -> Array:
-        noise = autoregressive.uniform(key, wish)
-        if method == "cached":
-            return draw_cached(conditional, noise, net, params, wish, (height, width, channels), levels)
+    def draw(noise: Array, params: Layers, wish: Wish, label: None) -> Array:
+        return draw_cached(conditional, noise, net, params, wish, (height, width, channels), levels)
 
-        def predict(x: Array) -> Array:
-            images = data.scale(x, levels).reshape(-1, *spec.shape)
-            return outputs(net, params, images).reshape(*x.shape, -1)
-
-        return autoregressive.draw_naively(conditional, noise, predict, wish, order)
-
-    order = jnp.arange(size)
-    sample, complete = autoregressive.samplers(spec, METHODS, draw)
-    return Model(
-        init,
-        update,
-        evaluate,
-        sample,
-        complete=complete,
-        log_prob=log_prob,
-        nats=nats,
-        outputs=outputs_of,
-        order=order,
-    )
+    return autoregressive.model(spec, config, conditional, partial(init_params, net), read, draw, EVAL_BATCH)
 
 
 def _check(config: Config, channels: int) -> None:
     checks.at_least_one(features=config.features, head=config.head, batch_size=config.batch_size)
-    for name in ("first_kernel", "kernel"):
-        if getattr(config, name) < 3 or getattr(config, name) % 2 == 0:
-            raise ValueError(f"{name}={getattr(config, name)} must be odd and see other pixels: use 3, 5 or 7.")
-    for name in ("features", "head"):
-        checks.divides(channels, getattr(config, name), "the number of colours", name)
+    layers.check(channels, {"features": config.features, "head": config.head}, config.first_kernel, config.kernel)

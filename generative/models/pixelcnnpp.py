@@ -23,9 +23,8 @@ from generative.layers import Conv, ConvParams
 from generative.masks import Offset
 from generative.model import Model
 from jaxrl.core import checks, fit
-from jaxrl.core.loop import Metrics
 
-METHODS = ("cached", "naive")
+METHODS = autoregressive.METHODS
 EVAL_BATCH = 50  # examples evaluated at once
 
 Kind = Literal["start", "encode", "shrink", "decode", "grow"]
@@ -83,11 +82,7 @@ class Layers(NamedTuple):
     output: Any
 
 
-class State(NamedTuple):
-    """Everything a run carries from update to update."""
-
-    fit: fit.Fit
-    cursor: data.Cursor
+State = autoregressive.State
 
 
 def build(config: Config, channels: int) -> Layers:
@@ -250,17 +245,7 @@ def side(length: int, halvings: int) -> int:
     return -(-length // 2**halvings)
 
 
-def loss(
-    params: Layers,
-    net: Layers,
-    conditional: autoregressive.Conditional,
-    x: Array,
-    label: Array | None,
-    levels: int,
-) -> tuple[Array, dict[str, Array]]:
-    """Minus the log-likelihood of images `x` [B, H, W, C] int, mean over the batch. Returns (scalar, metrics)."""
-    nll = -conditional.log_prob(outputs(net, params, data.scale(x, levels), levels, label), x).sum((1, 2, 3)).mean()
-    return nll, {"loss": nll}
+loss = autoregressive.loss
 
 
 def draw_cached(
@@ -361,69 +346,24 @@ def make(spec: data.Spec, config: Config) -> Model:
     """
     levels = autoregressive.check(spec, config.eval_split, images=True)
     height, width, channels = spec.shape
-    _check(spec, config)
+    _check(config)
     conditional = autoregressive.logistic_mixture(levels, config.num_logistics)
     net = build(config, channels)
-    size = math.prod(spec.shape)
-    num_classes = spec.num_classes if config.conditional else None
+    num_classes = autoregressive.classes(spec, config.conditional)
 
-    def init(key: Array, hparams: Hyperparams, source: data.Source) -> State:
-        params_key, cursor_key = random.split(key)
-        return State(
-            fit.start(config.optimizer, init_params(config, net, params_key, channels, num_classes)),
-            data.start(cursor_key),
-        )
+    def start(key: Array) -> Layers:
+        return init_params(config, net, key, channels, num_classes)
 
-    def update(key: Array, state: State, hparams: Hyperparams, source: data.Source) -> tuple[State, Metrics]:
-        cursor, batch = data.draw(state.cursor, source.train, config.batch_size)
-        optimizer, bound = config.optimizer(hparams.learning_rate), hparams.max_grad_norm * size
-        args = (net, conditional, batch.x, batch.label if config.conditional else None, levels)
-        fitted, metrics = fit.step(optimizer, loss, state.fit, *args, max_grad_norm=bound)
-        return State(fitted, cursor), metrics
+    def read(params: Layers, x: Array, label: Array | None) -> Array:
+        return outputs(net, params, x, levels, label)
 
-    def evaluate(key: Array, state: State, hparams: Hyperparams, source: data.Source) -> Metrics:
-        x, label = getattr(source, config.eval_split)
-        label = label if config.conditional else None
-        return autoregressive.evaluate(log_prob, state.fit.params, x, label, EVAL_BATCH)
+    def draw(noise: Array, params: Layers, wish: Wish, label: Array | None) -> Array:
+        return draw_cached(conditional, noise, net, params, wish, label, (height, width, channels), levels)
 
-    def log_prob(params: Layers, x: Array, label: Any = None) -> Array:
-        return -nats(params, x, label).sum((1, 2, 3))
-
-    def nats(params: Layers, x: Array, label: Any = None) -> Array:
-        autoregressive.check_examples(spec, x)
-        label = autoregressive.check_label(num_classes, label, len(x))
-        return -conditional.log_prob(outputs(net, params, data.scale(x, levels), levels, label), x)
-
-    def outputs_of(params: Layers, x: Array, label: Any = None) -> Array:
-        return outputs(net, params, x, levels, autoregressive.check_label(num_classes, label, len(x)))
-
-    def draw(key: Array, params: Layers, wish: Wish, label: Array | None, method: str) -> Array:
-        noise = autoregressive.uniform(key, wish)
-        if method == "cached":
-            return draw_cached(conditional, noise, net, params, wish, label, (height, width, channels), levels)
-
-        def predict(x: Array) -> Array:
-            images = data.scale(x, levels).reshape(-1, *spec.shape)
-            return outputs(net, params, images, levels, label).reshape(*x.shape, -1)
-
-        return autoregressive.draw_naively(conditional, noise, predict, wish, order)
-
-    order = jnp.arange(size)
-    sample, complete = autoregressive.samplers(spec, METHODS, draw, num_classes)
-    return Model(
-        init,
-        update,
-        evaluate,
-        sample,
-        complete=complete,
-        log_prob=log_prob,
-        nats=nats,
-        outputs=outputs_of,
-        order=order,
-    )
+    return autoregressive.model(spec, config, conditional, start, read, draw, EVAL_BATCH, num_classes)
 
 
-def _check(spec: data.Spec, config: Config) -> None:
+def _check(config: Config) -> None:
     checks.at_least_one(
         features=config.features,
         num_layers=config.num_layers,
@@ -431,5 +371,3 @@ def _check(spec: data.Spec, config: Config) -> None:
         num_logistics=config.num_logistics,
         batch_size=config.batch_size,
     )
-    if config.conditional and spec.num_classes is None:
-        raise ValueError(f"{spec.name} has no labels to condition on: give some, or use conditional=False.")

@@ -18,9 +18,8 @@ from generative import autoregressive, data
 from generative.autoregressive import Wish
 from generative.model import Model
 from jaxrl.core import checks, fit
-from jaxrl.core.loop import Metrics
 
-METHODS = ("cached", "naive")
+METHODS = autoregressive.METHODS
 EVAL_BATCH = 10  # examples evaluated at once
 
 
@@ -80,11 +79,7 @@ class Params(NamedTuple):
     output: Dense  # [S, P]
 
 
-class State(NamedTuple):
-    """Everything a run carries from update to update."""
-
-    fit: fit.Fit
-    cursor: data.Cursor
+State = autoregressive.State
 
 
 def init_params(key: Array, config: Config, num_outputs: int, num_classes: int | None) -> Params:
@@ -143,17 +138,7 @@ def outputs(params: Params, dilations: tuple[int, ...], x: Array, label: Array |
     return network(params, jnp.pad(x, ((0, 0), (1, 0)), constant_values=0.5)[:, :-1], label, look_back)
 
 
-def loss(
-    params: Params,
-    dilations: tuple[int, ...],
-    conditional: autoregressive.Conditional,
-    x: Array,
-    label: Array | None,
-    levels: int,
-) -> tuple[Array, dict[str, Array]]:
-    """Minus the log-likelihood of sequences `x` [B, T] int, mean over the batch. Returns (scalar, metrics)."""
-    nll = -conditional.log_prob(outputs(params, dilations, data.scale(x, levels), label), x).sum(-1).mean()
-    return nll, {"loss": nll}
+loss = autoregressive.loss
 
 
 def draw_cached(
@@ -200,56 +185,18 @@ def make(spec: data.Spec, config: Config) -> Model:
     _check(spec, config)
     conditional = autoregressive.categorical(levels)
     dilations = config.dilations
-    num_classes = spec.num_classes if config.conditional else None
+    num_classes = autoregressive.classes(spec, config.conditional)
 
-    def init(key: Array, hparams: Hyperparams, source: data.Source) -> State:
-        params_key, cursor_key = random.split(key)
-        params = init_params(params_key, config, conditional.size, num_classes)
-        return State(fit.start(config.optimizer, params), data.start(cursor_key))
+    def start(key: Array) -> Params:
+        return init_params(key, config, conditional.size, num_classes)
 
-    def update(key: Array, state: State, hparams: Hyperparams, source: data.Source) -> tuple[State, Metrics]:
-        cursor, batch = data.draw(state.cursor, source.train, config.batch_size)
-        optimizer, bound = config.optimizer(hparams.learning_rate), hparams.max_grad_norm * spec.shape[0]
-        args = (dilations, conditional, batch.x, batch.label if config.conditional else None, levels)
-        fitted, metrics = fit.step(optimizer, loss, state.fit, *args, max_grad_norm=bound)
-        return State(fitted, cursor), metrics
+    def read(params: Params, x: Array, label: Array | None) -> Array:
+        return outputs(params, dilations, x, label)
 
-    def evaluate(key: Array, state: State, hparams: Hyperparams, source: data.Source) -> Metrics:
-        x, label = getattr(source, config.eval_split)
-        label = label if config.conditional else None
-        return autoregressive.evaluate(log_prob, state.fit.params, x, label, EVAL_BATCH)
+    def draw(noise: Array, params: Params, wish: Wish, label: Array | None) -> Array:
+        return draw_cached(conditional, noise, params, dilations, wish, label, levels)
 
-    def log_prob(params: Params, x: Array, label: Any = None) -> Array:
-        return -nats(params, x, label).sum(-1)
-
-    def nats(params: Params, x: Array, label: Any = None) -> Array:
-        autoregressive.check_examples(spec, x)
-        label = autoregressive.check_label(num_classes, label, len(x))
-        return -conditional.log_prob(outputs(params, dilations, data.scale(x, levels), label), x)
-
-    def outputs_of(params: Params, x: Array, label: Any = None) -> Array:
-        return outputs(params, dilations, x, autoregressive.check_label(num_classes, label, len(x)))
-
-    def draw(key: Array, params: Params, wish: Wish, label: Array | None, method: str) -> Array:
-        noise = autoregressive.uniform(key, wish)
-        if method == "cached":
-            return draw_cached(conditional, noise, params, dilations, wish, label, levels)
-        predict = lambda x: outputs(params, dilations, data.scale(x, levels), label)  # noqa: E731
-        return autoregressive.draw_naively(conditional, noise, predict, wish, order)
-
-    order = jnp.arange(spec.shape[0])
-    sample, complete = autoregressive.samplers(spec, METHODS, draw, num_classes)
-    return Model(
-        init,
-        update,
-        evaluate,
-        sample,
-        complete=complete,
-        log_prob=log_prob,
-        nats=nats,
-        outputs=outputs_of,
-        order=order,
-    )
+    return autoregressive.model(spec, config, conditional, start, read, draw, EVAL_BATCH, num_classes)
 
 
 def _check(spec: data.Spec, config: Config) -> None:
@@ -262,5 +209,3 @@ def _check(spec: data.Spec, config: Config) -> None:
     )
     if len(spec.shape) != 1:
         raise ValueError(f"{spec.name} holds examples of shape {spec.shape}, not sequences [steps].")
-    if config.conditional and spec.num_classes is None:
-        raise ValueError(f"{spec.name} has no labels to condition on: give some, or use conditional=False.")
