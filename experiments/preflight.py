@@ -18,7 +18,7 @@ from jax.extend import core as jax_core
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from experiments.experiment import Experiment, build
+from experiments.experiment import Experiment, build, over_seeds
 from jaxrl.core import checks, loop, memory
 
 COLLECTIVES = ("all-gather", "all-reduce", "all-to-all", "collective-permute", "reduce-scatter")
@@ -173,7 +173,7 @@ def _two_sizes(experiment: Experiment, devices: np.ndarray, asked: int) -> tuple
 def _shapes(experiment: Experiment) -> tuple[Any, tuple[Any, Any, Any]]:
     """The program of one chunk over lanes, and the shapes of what it is called with."""
     program = build(experiment)
-    chunk = jax.vmap(partial(loop.chunk, program.learner, program.eval_every), (0, None, None))
+    chunk = over_seeds(partial(loop.chunk, program.learner, program.eval_every), experiment.seeds)
     return chunk, jax.eval_shape(lambda *args: args, program.runs_shape(), program.hparams, program.source)
 
 
