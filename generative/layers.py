@@ -14,7 +14,7 @@ from jax import numpy as jnp
 
 from generative import masks
 from generative.masks import Offset
-from jaxrl.core import checks
+from jaxrl.core import checks, products
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def _product(conv: Conv, params: ConvParams, patches: Array) -> Array:
     """Features [..., F] of `patches` [..., K * C]."""
     mask = _mask(conv)
     kernel = params.kernel if mask is None else params.kernel * mask
-    return patches @ kernel.reshape(-1, conv.out_size) + params.bias
+    return products.product(patches, kernel.reshape(-1, conv.out_size)) + params.bias
 
 
 def _mask(conv: Conv) -> np.ndarray | None:
