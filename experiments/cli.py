@@ -78,7 +78,7 @@ class Evaluate:
 
     config: Any = field(metadata=FLAT)
     seed: int = 0  # of the evaluation, not of the run
-    disentanglement: bool = False  # score the latents of a model of sprites against their factors; minutes per seed
+    disentanglement: bool = False  # score the latents of a model of sprites against their factors; minutes for each
 
 
 @dataclass(frozen=True)
@@ -266,14 +266,15 @@ def evaluate(words: list[str]) -> int:
         words, default, "python -m experiments evaluate RUN", "Evaluate the last state of a run or a sweep."
     )
     if sweeping.is_sweep(path):
-        return cli_sweep.evaluate(path, asked.seed, vars(asked.config))
+        return cli_sweep.evaluate(path, asked.seed, asked.disentanglement, vars(asked.config))
     restored = evaluation.restore(path, **vars(asked.config))
     print(evaluation.heading(restored))
     metrics = evaluation.evaluate(restored, asked.seed)
     if asked.disentanglement:
         from experiments import disentangling
 
-        metrics = {**metrics, **disentangling.scores(restored, asked.seed)}
+        program, runs = restored.program, restored.runs
+        metrics |= disentangling.scores(program.learner, program.source, runs.state, asked.seed)
     print(evaluation.table(restored, metrics))
     return 0
 

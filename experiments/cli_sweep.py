@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from experiments import lanes, options, study, sweeping
+from experiments import disentangling, lanes, options, study, sweeping
 from experiments.experiment import FLAT, Experiment
 from jaxrl.core import devices, results, search
 from jaxrl.core.population import Population
@@ -99,10 +99,13 @@ def resume(path: str, words: list[str]) -> int:
     return 128 + result.signal if result.signal else 0
 
 
-def evaluate(path: str, seed: int, config: dict[str, Any]) -> int:
-    """Print a table over points."""
+def evaluate(path: str, seed: int, disentanglement: bool, config: dict[str, Any]) -> int:
+    """Print a table over points, and one for each score of their latents."""
     devices.use_cores()
-    print(results.table(lanes.evaluate(path, seed, **config)))
+    found = lanes.evaluate(path, seed, disentanglement, **config)
+    print(results.table(found))
+    for name in disentangling.SCORES if disentanglement else ():
+        print(f"\n{results.table(found.assign_attrs(score=name, higher_is_better=1))}")
     return 0
 
 

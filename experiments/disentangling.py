@@ -1,4 +1,4 @@
-"""A trained model's latents scored against the known factors of its data, seed by seed."""
+"""Trained models' latents scored against the known factors of their data, one after another."""
 
 from typing import Any
 
@@ -6,31 +6,25 @@ import jax
 import numpy as np
 from jax import Array, random
 
-from experiments.evaluation import Restored
 from generative import data, disentanglement, sprites
 
+SCORES = "mig", "factor_vae", "beta_vae", "dci_disentanglement", "dci_completeness", "sap"
 NUM_TREE_EXAMPLES = 1000  # behind DCI, whose trees take long
 
 
-def scores(restored: Restored, seed: int = 0, num_votes: int = 10_000) -> dict[str, np.ndarray]:
-    """The five scores of `disentanglement`, DCI's first two parts alone, leaves [S].
+def scores(model: Any, source: Any, states: Any, seed: int = 0, num_votes: int = 10_000) -> dict[str, np.ndarray]:
+    """The five scores of `disentanglement`, DCI's first two parts alone, of `states` [L, ...]: leaves [L].
 
     Raises:
         ValueError: the model has no codes, or its data no known factors.
     """
-    _, experiment, program, runs = restored
-    examples = getattr(program.source, "train", None)
-    if getattr(program.learner, "encode", None) is None or not isinstance(examples, data.Rendered):
-        raise ValueError(f"{experiment} has no latents to score against known factors: train a VAE on --data sprites.")
+    examples = getattr(source, "train", None)
+    if getattr(model, "encode", None) is None or not isinstance(examples, data.Rendered):
+        raise ValueError("There are no latents to score against known factors: train a VAE on --data sprites.")
+    count = len(jax.tree.leaves(states)[0])
     measured = [
-        score(
-            program.learner,
-            jax.tree.map(lambda leaf, lane=lane: leaf[lane], runs.state),
-            examples.grid,
-            seed,
-            num_votes,
-        )
-        for lane in range(experiment.seeds)
+        score(model, jax.tree.map(lambda leaf, lane=lane: leaf[lane], states), examples.grid, seed, num_votes)
+        for lane in range(count)
     ]
     return {name: np.array([each[name] for each in measured]) for name in measured[0]}
 
@@ -54,11 +48,12 @@ def score(model: Any, state: Any, grid: sprites.Grid, seed: int, num_votes: int)
     few = (disentanglement.Codes(*(leaf[:NUM_TREE_EXAMPLES] for leaf in codes)) for codes in (train, test))
     disentangled, complete, _ = disentanglement.dci(*few)
     categorical = [grid.factors.index(name) for name in ("color", "shape") if name in grid.factors]
-    return {
-        "mig": disentanglement.mutual_information_gap(train),
-        "factor_vae": disentanglement.factor_vae_score(train, *variances),
-        "beta_vae": disentanglement.beta_vae_score(*differences),
-        "dci_disentanglement": disentangled,
-        "dci_completeness": complete,
-        "sap": disentanglement.separated_attribute_predictability(train, test, categorical),
-    }
+    found = (
+        disentanglement.mutual_information_gap(train),
+        disentanglement.factor_vae_score(train, *variances),
+        disentanglement.beta_vae_score(*differences),
+        disentangled,
+        complete,
+        disentanglement.separated_attribute_predictability(train, test, categorical),
+    )
+    return dict(zip(SCORES, found, strict=True))

@@ -8,16 +8,16 @@ import jax
 import numpy as np
 from jax import random
 
-from experiments import folder, sources, study, sweeping, waves
+from experiments import disentangling, folder, sources, study, sweeping, waves
 from experiments.experiment import Experiment, build, facts
 from experiments.study import Plan
 from jaxrl.core import checkpoint, devices, fields, loop, results, schedule
 
 
-def evaluate(path: str | Path, seed: int = 0, **eval_config: Any) -> Any:
+def evaluate(path: str | Path, seed: int = 0, disentanglement: bool = False, **eval_config: Any) -> Any:
     """The Dataset of an evaluation of every lane's last state, with keys that training never used.
 
-    `eval_config` are other values for the `eval_...` fields of Config.
+    `eval_config` are other values for the `eval_...` fields of Config. With `disentanglement` latents are scored too.
 
     Raises:
         ValueError: not a sweep, or nothing saved in it yet.
@@ -33,7 +33,12 @@ def evaluate(path: str | Path, seed: int = 0, **eval_config: Any) -> Any:
         if lanes and checkpoint.newest(wave.path / folder.CHECKPOINTS) is not None:
             carried = waves.states(plan, [wave], lanes)
             lane_keys = keys[np.array(lanes) % plan.lanes.num_seeds]
-            parts.append((lanes, [0], _evaluate(plan, wave.group, lanes, lane_keys, carried)))
+            metrics = _evaluate(plan, wave.group, lanes, lane_keys, carried)
+            if disentanglement:
+                program, state = plan.programs[wave.group], waves.runs_of(carried).state
+                scores = disentangling.scores(program.learner, program.source, state, seed)
+                metrics |= {name: leaf[:, None] for name, leaf in scores.items()}
+            parts.append((lanes, [0], metrics))
             seen |= set(lanes)
     if not parts:
         raise ValueError(f"{path} has no checkpoint yet: continue it with `python -m experiments resume {path}`.")

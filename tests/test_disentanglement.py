@@ -1,5 +1,7 @@
 """Scores of codes that are known: each latent a factor, factors rotated into each other, and noise."""
 
+from functools import partial
+
 import jax
 import numpy as np
 import pytest
@@ -7,7 +9,11 @@ from jax import numpy as jnp
 from jax import random
 from scipy.stats import special_ortho_group
 
-from generative import disentanglement
+from experiments import cli, disentangling, evaluation, lanes, sources, sweeping
+from experiments.experiment import Experiment
+from generative import data, disentanglement
+from generative.models import vae
+from jaxrl.core import networks
 
 SIZES = 3, 4, 5, 6
 ROTATION = special_ortho_group.rvs(4, random_state=0)
@@ -124,3 +130,32 @@ def test_separated_attribute_predictability(drawn):
     code = np.concatenate([value * 20.0 - 10, 0 * value], -1)
     codes = disentanglement.Codes(code, value)
     assert score(codes, codes, categorical=(0,)) == pytest.approx(0.5)
+
+
+# Trained models
+
+
+@pytest.mark.slow
+def test_a_study_over_beta_is_scored(tmp_path, monkeypatch, capsys):
+    """Each lane of a sweep, from the command line, as its run taken out alone."""
+    monkeypatch.setattr(disentangling, "scores", partial(disentangling.scores, num_votes=40))
+    monkeypatch.setattr(disentangling, "NUM_TREE_EXAMPLES", 60)
+    small = networks.MLP((16,), "relu")
+    config = vae.Config(latent_size=3, encoder=small, decoder=small, batch_size=8)
+    asked = Experiment("vae", sources.Data("sprites"), config, vae.Hyperparams(), steps=32, evaluations=1)
+    sweeping.sweep(asked, run_dir=str(tmp_path / "study"), beta=[1.0, 4.0])
+    scored = lanes.evaluate(tmp_path / "study", disentanglement=True)
+    assert 0 < scored["mig"].squeeze()[0] < 1
+    assert cli.main(["evaluate", str(tmp_path / "study"), "--disentanglement"]) == 0
+    assert {"beta", *disentangling.SCORES} <= set(capsys.readouterr().out.split())
+
+    cli.main(["extract", str(tmp_path / "study"), "--point", "1", "--run-dir", str(tmp_path / "lane")])
+    alone = evaluation.restore(tmp_path / "lane")
+    found = disentangling.scores(alone.program.learner, alone.program.source, alone.runs.state)
+    np.testing.assert_allclose(found["mig"], scored["mig"].squeeze()[1], atol=1e-4)
+
+
+def test_what_has_no_latents_is_refused():
+    spec, source = data.load("digits")
+    with pytest.raises(ValueError, match="no latents to score"):
+        disentangling.scores(vae.make(spec, vae.Config()), source, None)
