@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments import folder, registry
+from experiments import drawing, folder, registry
 from experiments.evaluation import Restored
 from experiments.experiment import Experiment
 from jaxrl.core import stats
@@ -31,8 +31,6 @@ def plain(name: str) -> str:
 
 def finish(restored: Restored, timing: dict[str, Any]) -> dict[str, Any]:
     """Write summary.json and the pictures of a finished run, print what matters, return the summary."""
-    from experiments import plots  # slow to import: matplotlib
-
     path, experiment, _, _ = restored
     learner = registry.get(experiment.algorithm)
     rows = folder.read_metrics(path)
@@ -50,9 +48,7 @@ def finish(restored: Restored, timing: dict[str, Any]) -> dict[str, Any]:
         **timing,
     }
     folder.write_json(path / folder.SUMMARY, report)
-    plots.curves([path], path / "curve.png")
-    pictures = [path / "curve.png", *plots.examples(restored)]
-    print(text(report, experiment, path, pictures), flush=True)
+    print(text(report, experiment, path, drawing.draw(restored)), flush=True)
     return report
 
 

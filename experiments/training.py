@@ -11,6 +11,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from experiments import folder, registry, summary
+from experiments.drawing import Drawing
 from experiments.evaluation import Restored
 from experiments.experiment import Experiment, Program, build, difference, encode, facts, flatten
 from experiments.interrupt import Background, Interrupt
@@ -164,9 +165,11 @@ def _loop(
         checkpoint.save(path / folder.CHECKPOINTS, runs, done * program.eval_every, metadata=metadata)
 
     try:
-        with Interrupt() as interrupt, Background() as background:
+        drawing = Drawing(Restored(path, experiment, program, None))
+        with drawing, Interrupt() as interrupt, Background() as background:
 
             def step(runs: Any) -> Any:
+                drawing.show(runs)
                 return background(_run, advance, runs, program)
 
             runs, done, seconds = drive(step, runs, done, program.num_chunks, record, save, interrupt, checkpoint_every)

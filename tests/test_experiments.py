@@ -567,6 +567,26 @@ def test_model_of_images_draws_samples_and_reconstructions():
     assert (result.folder / "samples.png").exists() and (result.folder / "reconstructions.png").exists()
 
 
+@pytest.mark.parametrize(
+    ("preset", "pictures"),
+    [
+        ("vae-digits", {"curve.png", "samples.png", "reconstructions.png", "traversals.png", "interpolations.png"}),
+        ("q-learning-frozenlake", set()),
+    ],
+)
+def test_models_are_drawn_while_they_train(preset, pictures, monkeypatch):
+    """At evaluations before the last, and in no way that changes what is learned."""
+    asked = replace(presets.get(preset), steps=400, evaluations=2)
+    training.train(asked, run_dir="drawn")
+    monkeypatch.setattr(summary, "finish", lambda restored, timing: {})
+    training.train(asked, run_dir="unfinished")
+    assert {file.name for file in Path("unfinished").glob("*.png")} == pictures
+    monkeypatch.setattr(training.Drawing, "show", lambda self, runs: None)
+    training.train(asked, run_dir="blind")
+    assert not list(Path("blind").glob("*.png"))
+    assert Path("blind/metrics.jsonl").read_text() == Path("drawn/metrics.jsonl").read_text()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("preset", "picture"), [("gan-ring", "samples"), ("cyclegan-digits", "translations")])
 def test_adversarial_models_are_drawn(preset, picture):
