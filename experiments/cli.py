@@ -89,7 +89,7 @@ class Sample:
     label: int | None = None  # class to draw, of a conditional model; one after another if not given
     seed: int = 0  # of the samples, not of the run
     run_seed: int | None = None  # which of the run's seeds; the first if not given
-    out: str | None = None  # .npy file of numbers, or picture; samples.png in the run's folder if not given
+    out: str | None = None  # .npy file of numbers, .wav of sounds, or picture; samples.png in the run's folder if none
 
 
 @dataclass(frozen=True)
@@ -291,6 +291,8 @@ def sample(words: list[str]) -> int:
     target = Path(asked.out) if asked.out else restored.path / "samples.png"
     if target.suffix == ".npy":
         np.save(target, drawn)
+    elif target.suffix == ".wav":
+        sampling.write_sounds(restored, drawn, target)
     else:
         plots.samples(drawn, target)
     print(target)

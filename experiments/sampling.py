@@ -1,5 +1,6 @@
 """Samples of a trained model, and what its latents hold: pictures as arrays. Axes: N images, H, W, C."""
 
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -8,6 +9,7 @@ from jax import Array, random
 from jax import numpy as jnp
 
 from experiments.evaluation import Restored
+from generative import waves
 
 NUM_LATENTS = 10  # that are shown at most
 NUM_STEPS = 9  # from one end of a traversal or interpolation to the other
@@ -36,6 +38,18 @@ def draw(restored: Restored, count: int, label: int | None = None, seed: int = 0
     state = jax.tree.map(lambda leaf: leaf[lane], runs.state)
     sample = jax.jit(program.learner.sample, static_argnums=2)
     return np.asarray(sample(random.key(seed), state, count, *arguments))
+
+
+def write_sounds(restored: Restored, drawn: np.ndarray, target: Path) -> None:
+    """Samples [count, T] of a model of sounds one after another as a WAV file.
+
+    Raises:
+        ValueError: they are no sounds in mu-law levels.
+    """
+    spec = restored.program.given
+    if drawn.ndim != 2 or spec.levels is None:
+        raise ValueError(f"Samples of {spec.name}, of shape {drawn.shape[1:]}, are no sounds: write --out samples.npy.")
+    waves.write_wav(target, waves.decode(drawn.reshape(-1) * (spec.levels - 1), spec.levels))
 
 
 def labels(restored: Restored, count: int) -> tuple[Any, ...]:
