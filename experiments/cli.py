@@ -125,7 +125,7 @@ class Bench:
 
     rounds: int = 5  # medians are over these
     peers: str | None = None  # Python of the other libraries' environment; .venv-peers, if `make peers` made it
-    out: str | None = None  # JSON file to write, and beside it a picture if `sampling` is measured
+    out: str | None = None  # JSON file to write, and beside it a picture
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -393,7 +393,7 @@ def results(words: list[str]) -> int:
 
 def bench(words: list[str]) -> int:
     """Measure, print, and store if asked to."""
-    from experiments.benchmarks import report  # imports algorithms
+    from experiments.benchmarks import pictures, report  # import algorithms and matplotlib
 
     chosen = []
     while words and not words[0].startswith("-"):
@@ -407,7 +407,7 @@ def bench(words: list[str]) -> int:
     result = report.run(chosen, asked.rounds, peers)
     if asked.out is not None:
         folder.write_json(Path(asked.out), result)
-        report.picture(result, Path(asked.out).with_suffix(".png"))
+        pictures.draw(result["rows"], Path(asked.out).with_suffix(".png"))
     return 0
 
 

@@ -60,13 +60,6 @@ def run(chosen: Sequence[str], rounds: int, peers: Path | None, *, tiny: bool = 
     return {"machine": machine(), "rounds": rounds, "rows": rows}
 
 
-def picture(result: dict[str, Any], target: Path) -> None:
-    """Of what `run` returned, if it holds what a picture is made of."""
-    rows = [row for row in result["rows"] if row["benchmark"] == "sampling"]
-    if rows:
-        sampling.picture(rows, target)
-
-
 def _benchmark(name: str, rounds: int, peers: Path | None, tiny: bool) -> list[dict[str, Any]]:
     size: Callable[[tasks.Task], Any] = tasks.tiny if tiny else lambda task: task
     if name == "hardware":

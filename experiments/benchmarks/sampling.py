@@ -12,14 +12,13 @@ import math
 import statistics
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jax import Array, random
 from jax import numpy as jnp
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
 
 from experiments import presets, registry
 from experiments.benchmarks import steady
@@ -138,10 +137,8 @@ def last_naively(given: Given, key: Array, state: Any, drawn: Array, passes: int
     return autoregressive.draw_naively(conditional, noise[-passes:], outputs, wish, order)[:, -passes:]
 
 
-def picture(rows: Sequence[dict[str, Any]], target: Path) -> None:
+def panel(rows: Sequence[dict[str, Any]], axes: Axes) -> None:
     """How many times faster cached sampling of images is, against their side."""
-    figure = Figure(figsize=(6.4, 4.0), dpi=150, layout="constrained")
-    axes = figure.add_subplot()
     for model, color in zip(IMAGES, COLORS, strict=False):
         mine = [row for row in rows if row["model"] == model]
         for batch, style in zip(sorted({row["batch"] for row in mine}), ("o-", "s"), strict=True):
@@ -151,7 +148,4 @@ def picture(rows: Sequence[dict[str, Any]], target: Path) -> None:
     axes.set_ylabel("naive seconds / cached seconds", color=GREY)
     axes.set_xticks(sorted({row["size"] for row in rows if row["model"] in IMAGES}))
     axes.set_ylim(bottom=0)
-    axes.grid(color="#dddddd", linewidth=0.6)
-    axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=9)
-    figure.savefig(target)

@@ -1,0 +1,63 @@
+"""What was measured as one picture, a panel for each kind of figure."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
+
+from experiments.benchmarks import sampling
+from experiments.plots import COLORS, GREY
+
+Rows = Sequence[dict[str, Any]]
+
+
+def draw(rows: Rows, target: Path) -> None:
+    """The panels that `rows`, of `report.run`, hold figures for; no picture if there are none."""
+    contests = [row for row in rows if "contestant" in row]
+    sizes = {row["axis"]: [each for each in rows if each.get("axis") == row["axis"]] for row in rows if "axis" in row}
+    images = [row for row in rows if row["benchmark"] == "sampling"]
+    panels: list[Any] = [(beside_others, contests)] if contests else []
+    panels += [(over_sizes, points) for points in sizes.values()]
+    panels += [(sampling.panel, images)] if images else []
+    if not panels:
+        return
+    figure = Figure(figsize=(6.4 * len(panels), 4.0), dpi=150, layout="constrained")
+    for axes, (panel, shown) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        panel(shown, axes)
+        axes.grid(color="#dddddd", linewidth=0.6)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(target)
+
+
+def beside_others(rows: Rows, axes: Axes) -> None:
+    """The speed of each contestant at each task, and above it how many times faster ours is."""
+    names = list(dict.fromkeys(row["contestant"] for row in rows))
+    tasks = list(dict.fromkeys(row["task"] for row in rows))
+    for name, color in zip(names, COLORS, strict=False):
+        mine = [row for row in rows if row["contestant"] == name]
+        places = [tasks.index(row["task"]) for row in mine]
+        axes.plot([row["steps_per_second"] for row in mine], places, "o", color=color, label=name)
+        for row, place in zip(mine, places, strict=True):
+            ratio = "" if name == "ours" else f"ours {row['ours_over_theirs']:.2g} times"
+            axes.text(row["steps_per_second"], place - 0.1, ratio, fontsize=7, color=GREY, ha="center")
+    axes.set_yticks(range(len(tasks)), tasks, fontsize=8)
+    axes.set_ylim(len(tasks) - 0.5, -0.7)
+    axes.set_xscale("log")
+    axes.margins(x=0.15)
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.set_xlabel("steps, or images, per second", color=GREY)
+    axes.legend(frameon=False, fontsize=8, ncols=len(names), loc="lower center", bbox_to_anchor=(0.5, 1.0))
+
+
+def over_sizes(rows: Rows, axes: Axes) -> None:
+    """Speed of all lanes together against one size."""
+    axes.plot([row["size"] for row in rows], [row["steps_per_second"] for row in rows], "o-", color=COLORS[0])
+    axes.set_xscale("log")
+    axes.set_ylim(bottom=0)
+    axes.yaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.set_xlabel(rows[0]["axis"], color=GREY)
+    axes.set_ylabel("steps per second", color=GREY)
