@@ -495,9 +495,14 @@ PRESETS = {
     "beta-vae-sprites-small": Preset(
         "vae",
         data("sprites"),
-        3000 * 64,
-        config={"latent_size": 10, "encoder": MLP((256,), "relu"), "decoder": MLP((256,), "relu"), "batch_size": 64},
-        hparams={"learning_rate": Linear(1e-3, 1e-4), "beta": 4.0},
+        30_000 * 16,
+        config={
+            "latent_size": 10,
+            "encoder": CNN((16, 32), (4, 4), (4, 2), "SAME", hidden=(128,)),
+            "decoder": TransposedCNN((128,), (32, 16), (4, 4), (2, 4)),
+            "batch_size": 16,
+        },
+        hparams={"learning_rate": Linear(1e-3, 1e-4), "beta": 8.0},
         evaluations=12,
     ),
     "vae-binarized-mnist": Preset(
