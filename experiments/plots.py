@@ -166,8 +166,8 @@ def examples(restored: Restored) -> list[Path]:
         return [path / "samples.png", *_sequential(restored), *players(path)]
     from generative import data
 
-    x = program.source.test.x[:32]
-    made = jax.jit(program.learner.reconstruct)(reconstruct_key, state, x, *sampling.labels(restored, len(x)))
+    x, labels = sampling.examples(restored, 32)
+    made = jax.jit(program.learner.reconstruct)(reconstruct_key, state, x, *labels)
     pairs = np.stack([data.scale(x, program.given.levels), made], 1)
     title = "Test images, each with its reconstruction on the right"
     _image(_tiles(pairs.reshape(-1, *shape), 8), path / "reconstructions.png", title)
@@ -221,8 +221,7 @@ def _sequential(restored: Restored) -> list[Path]:
 
     state = jax.tree.map(lambda leaf: leaf[0], runs.state)
     height, width, _ = spec.shape
-    x = program.source.test.x[:16]
-    labels = sampling.labels(restored, len(x))
+    x, labels = sampling.examples(restored, 16)
     scaled = np.asarray(data.scale(x, spec.levels))
     upper = np.zeros(spec.shape, bool)
     upper[: height // 2] = True
@@ -232,7 +231,8 @@ def _sequential(restored: Restored) -> list[Path]:
     _image(_tiles(shown.reshape(-1, *spec.shape), 8), path / "completions.png", title)
 
     params, middle = state.fit.params, (height // 2, width // 2)
-    nats = jax.jit(model.nats)(params, program.source.test.x[:500], *sampling.labels(restored, 500))
+    many, their_labels = sampling.examples(restored, 500)
+    nats = jax.jit(model.nats)(params, many, *their_labels)
     _heat(nats.sum(-1).mean(0), path / "nats.png", "Nats that each test pixel costs, given those before it")
 
     def seen(image: jax.Array) -> jax.Array:
@@ -279,7 +279,7 @@ def _translations(restored: Restored) -> Path:
 
     path, _, program, runs = restored
     state = jax.tree.map(lambda leaf: leaf[0], runs.state)
-    x = program.source.test.x[:24]
+    x, _ = sampling.examples(restored, 24)
     made = jax.jit(program.learner.translate)(random.key(0), state, x[:, 0])
     given, real = (data.scale(x[:, i], program.given.levels) for i in range(2))
     triplets = np.stack([given, made, real], 1)

@@ -52,10 +52,15 @@ def write_sounds(restored: Restored, drawn: np.ndarray, target: Path) -> None:
     waves.write_wav(target, waves.decode(drawn.reshape(-1) * (spec.levels - 1), spec.levels))
 
 
-def labels(restored: Restored, count: int) -> tuple[Any, ...]:
-    """The classes of the first test examples as an argument, if the model reads them, else none."""
+def examples(restored: Restored, count: int) -> tuple[Array, tuple[Any, ...]]:
+    """`count` test examples from the first to the last, since a file may be sorted by class; all if there are fewer.
+
+    Also their classes as an argument, if the model reads them, else none.
+    """
+    test = restored.program.source.test
+    place = np.linspace(0, len(test.x) - 1, min(count, len(test.x))).astype(int)
     conditional = getattr(restored.experiment.config, "conditional", False)
-    return (restored.program.source.test.label[:count],) if conditional else ()
+    return test.x[place], (test.label[place],) if conditional else ()
 
 
 def traversals(restored: Restored) -> np.ndarray:
@@ -75,9 +80,9 @@ def traversals(restored: Restored) -> np.ndarray:
         shown = program.learner.decode(state, varied, *(jnp.repeat(part[:1], len(varied)) for part in label))
         return shown.reshape(len(latents), NUM_STEPS, *shown.shape[1:])
 
-    x = program.source.test.x[:1000]
+    x, labels = examples(restored, 1000)
     state = jax.tree.map(lambda leaf: leaf[0], runs.state)
-    return np.asarray(jax.jit(images)(state, x, *labels(restored, len(x))))
+    return np.asarray(jax.jit(images)(state, x, *labels))
 
 
 def interpolations(restored: Restored) -> np.ndarray:
@@ -96,9 +101,9 @@ def interpolations(restored: Restored) -> np.ndarray:
         shown = program.learner.decode(state, between.reshape(-1, codes.shape[1]), *told)
         return shown.reshape(2 * NUM_PAIRS, NUM_STEPS, *shown.shape[1:])
 
-    x = program.source.test.x[: 2 * NUM_PAIRS]
+    x, labels = examples(restored, 2 * NUM_PAIRS)
     state = jax.tree.map(lambda leaf: leaf[0], runs.state)
-    return np.asarray(jax.jit(images)(state, x, *labels(restored, len(x))))
+    return np.asarray(jax.jit(images)(state, x, *labels))
 
 
 def spherical(start: Array, end: Array, place: Array) -> Array:
