@@ -502,7 +502,7 @@ PRESETS = {
             "decoder": TransposedCNN((128,), (32, 16), (4, 4), (2, 4)),
             "batch_size": 16,
         },
-        hparams={"learning_rate": Linear(1e-3, 1e-4), "beta": 8.0},
+        hparams={"learning_rate": Linear(1e-3, 1e-4), "beta": 4.0},
         evaluations=12,
     ),
     "vae-binarized-mnist": Preset(
