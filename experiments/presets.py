@@ -532,10 +532,12 @@ PRESETS = {
     "made-binarized-mnist-32": Preset(
         "made",
         data("binarized_mnist"),
-        60 * 50_000,
-        config={"hidden": (2000, 2000), "num_masks": 32, "optimizer": Optimizer("adamw", weight_decay=0.1)},
-        hparams={"learning_rate": Linear(1e-3)},
-        evaluations=12,
+        20 * 50_000,
+        config={"hidden": (5000,), "num_masks": 32, "optimizer": Optimizer("adamw", weight_decay=0.1)},
+        hparams={"learning_rate": Linear(1.5e-3)},
+        evaluations=2,
+        seeds=1,
+        published="88.04 (Germain et al. 2015)",
     ),
     "nade-digits": Preset(
         "nade",
@@ -557,6 +559,8 @@ PRESETS = {
         50 * 50_000,
         hparams={"learning_rate": Linear(1e-3)},
         evaluations=25,
+        seeds=1,
+        published="88.33 (Larochelle and Murray 2011)",
     ),
     "pixelcnn-digits": Preset(
         "pixelcnn",

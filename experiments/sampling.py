@@ -1,5 +1,6 @@
 """Samples of a trained model, and what its latents hold: pictures as arrays. Axes: N images, H, W, C."""
 
+import wave
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from generative import waves
 
 NUM_LATENTS = 10  # that are shown at most
 NUM_STEPS = 9  # from one end of a traversal or interpolation to the other
+SOUND_RATE = 16_000  # samples a second of the sounds that are written
 NUM_PAIRS = 5  # of images that are interpolated
 
 
@@ -41,7 +43,7 @@ def draw(restored: Restored, count: int, label: int | None = None, seed: int = 0
 
 
 def write_sounds(restored: Restored, drawn: np.ndarray, target: Path) -> None:
-    """Samples [count, T] of a model of sounds one after another as a WAV file.
+    """Samples [count, T] of a model of sounds one after another, as a WAV file of 16 bits.
 
     Raises:
         ValueError: they are no sounds in mu-law levels.
@@ -49,7 +51,14 @@ def write_sounds(restored: Restored, drawn: np.ndarray, target: Path) -> None:
     spec = restored.program.given
     if drawn.ndim != 2 or spec.levels is None:
         raise ValueError(f"Samples of {spec.name}, of shape {drawn.shape[1:]}, are no sounds: write --out samples.npy.")
-    waves.write_wav(target, waves.decode(drawn.reshape(-1) * (spec.levels - 1), spec.levels))
+    write_wav(target, waves.decode(drawn.reshape(-1) * (spec.levels - 1), spec.levels))
+
+
+def write_wav(target: Path, x: np.ndarray) -> None:
+    """Write sound pressure `x` [T] in [-1, 1]."""
+    with wave.open(str(target), "wb") as file:
+        file.setparams((1, 2, SOUND_RATE, len(x), "NONE", "not compressed"))
+        file.writeframes(np.rint(np.clip(x, -1, 1) * (2**15 - 1)).astype("<i2").tobytes())
 
 
 def examples(restored: Restored, count: int) -> tuple[Array, tuple[Any, ...]]:

@@ -1,4 +1,4 @@
-"""Sounds made here, or read from WAV files and written to them, in the mu-law levels that WaveNet predicts.
+"""Sounds made here or read from a WAV file, in the mu-law levels that WaveNet predicts.
 
 Axes: N examples, T samples of an example.
 """
@@ -62,10 +62,3 @@ def read_wav(path: str | Path) -> np.ndarray:
         raise ValueError(f"{path} has samples of {8 * width} bits: convert it to 16.")
     values = np.frombuffer(raw, np.dtype(kinds[width]))[::channels].astype(np.float64)
     return (values - 128) / 128 if width == 1 else values / 2 ** (8 * width - 1)
-
-
-def write_wav(path: str | Path, x: np.ndarray, rate: int = 16_000) -> None:
-    """Write sound pressure `x` [T] in [-1, 1], `rate` samples a second, as a WAV file of 16 bits."""
-    with wave.open(str(path), "wb") as file:
-        file.setparams((1, 2, rate, len(x), "NONE", "not compressed"))
-        file.writeframes(np.rint(np.clip(x, -1, 1) * (2**15 - 1)).astype("<i2").tobytes())

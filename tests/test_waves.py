@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments import cli, folder
+from experiments import cli, folder, sampling
 from generative import data, waves
 
 
@@ -39,7 +39,7 @@ def test_every_width_is_read(tmp_path, kind, width):
 
 def test_what_is_written_is_read(tmp_path):
     x = np.sin(np.arange(500))
-    waves.write_wav(tmp_path / "a.wav", x)
+    sampling.write_wav(tmp_path / "a.wav", x)
     np.testing.assert_allclose(waves.read_wav(tmp_path / "a.wav"), x, atol=1e-4)
 
 
@@ -50,7 +50,7 @@ def test_other_files_are_refused(tmp_path):
     (tmp_path / "b.wav").write_bytes(b"RIFF, or so it says")
     with pytest.raises(ValueError, match="no WAV file of integers"):
         waves.read_wav(tmp_path / "b.wav")
-    waves.write_wav(tmp_path / "c.wav", np.zeros(20))
+    sampling.write_wav(tmp_path / "c.wav", np.zeros(20))
     with pytest.raises(ValueError, match=r"the 20 samples of .* give fewer than 3 pieces of length=8"):
         data.load("wav", tmp_path, file="c.wav", length=8)
 
@@ -59,7 +59,7 @@ def test_other_files_are_refused(tmp_path):
 def test_a_model_learns_from_a_file_and_writes_one(tmp_path, monkeypatch):
     """Better than a uniform guess after a moment; what is drawn is a WAV file of all samples one after another."""
     monkeypatch.chdir(tmp_path)
-    waves.write_wav("a.wav", np.sin(np.arange(4096) / 3))
+    sampling.write_wav("a.wav", np.sin(np.arange(4096) / 3))
     words = "train wavenet --data wav --data-folder . --data-kwargs file=a.wav length=64 levels=16 --num-layers 3"
     assert cli.main([*words.split(), *"--steps 3200 --evaluations 1 --learning-rate 0.003 --run-dir run".split()]) == 0
     last = folder.read_metrics(Path("run"))[-1]
