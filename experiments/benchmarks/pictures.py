@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
-from experiments.benchmarks import sampling
+from experiments.benchmarks import contest, sampling
 from experiments.plots import COLORS, GREY
 
 Rows = Sequence[dict[str, Any]]
@@ -42,7 +42,7 @@ def beside_others(rows: Rows, axes: Axes) -> None:
         places = [tasks.index(row["task"]) for row in mine]
         axes.plot([row["steps_per_second"] for row in mine], places, "o", color=color, label=name)
         for row, place in zip(mine, places, strict=True):
-            ratio = "" if name == "ours" else f"ours {row['ours_over_theirs']:.2g} times"
+            ratio = "" if name == contest.OURS else f"ours {row['ours_over_theirs']:.3g} times"
             axes.text(row["steps_per_second"], place - 0.1, ratio, fontsize=7, color=GREY, ha="center")
     axes.set_yticks(range(len(tasks)), tasks, fontsize=8)
     axes.set_ylim(len(tasks) - 0.5, -0.7)
