@@ -273,8 +273,7 @@ def evaluate(words: list[str]) -> int:
     if asked.disentanglement:
         from experiments import disentangling
 
-        program, runs = restored.program, restored.runs
-        metrics |= disentangling.scores(program.learner, program.source, runs.state, asked.seed)
+        metrics |= disentangling.scores(restored.program, restored.runs.state, asked.seed)
     print(evaluation.table(restored, metrics))
     return 0
 

@@ -6,21 +6,25 @@ import jax
 import numpy as np
 from jax import Array, random
 
+from experiments.experiment import Program
 from generative import data, disentanglement, sprites
 
 SCORES = "mig", "factor_vae", "beta_vae", "dci_disentanglement", "dci_completeness", "sap"
 NUM_TREE_EXAMPLES = 1000  # behind DCI, whose trees take long
 
 
-def scores(model: Any, source: Any, states: Any, seed: int = 0, num_votes: int = 10_000) -> dict[str, np.ndarray]:
+def scores(program: Program, states: Any, seed: int = 0, num_votes: int = 10_000) -> dict[str, np.ndarray]:
     """The five scores of `disentanglement`, DCI's first two parts alone, of `states` [L, ...]: leaves [L].
 
     Raises:
         ValueError: the model has no codes, or its data no known factors.
     """
-    examples = getattr(source, "train", None)
+    model, examples = program.learner, getattr(program.source, "train", None)
     if getattr(model, "encode", None) is None or not isinstance(examples, data.Rendered):
-        raise ValueError("There are no latents to score against known factors: train a VAE on --data sprites.")
+        name = program.given.name
+        raise ValueError(
+            f"A model of {name} has no latents to score against known factors: train a VAE on --data sprites."
+        )
     count = len(jax.tree.leaves(states)[0])
     measured = [
         score(model, jax.tree.map(lambda leaf, lane=lane: leaf[lane], states), examples.grid, seed, num_votes)

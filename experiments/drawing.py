@@ -33,7 +33,7 @@ class Drawing:
         """Draw `runs`, which may be donated at once; nothing of a learner in an environment or before an evaluation."""
         of_data = isinstance(self.restored.experiment.source, sources.Data)
         busy = self.last is not None and not self.last.done()
-        if of_data and not busy and folder.read_metrics(self.restored.path):
+        if of_data and not busy and (self.restored.path / folder.METRICS).stat().st_size:
             kept = jax.tree.map(lambda leaf: jnp.copy(leaf[:1]), runs)
             self.last = self.executor.submit(draw, self.restored._replace(runs=kept))
 

@@ -35,8 +35,7 @@ def evaluate(path: str | Path, seed: int = 0, disentanglement: bool = False, **e
             lane_keys = keys[np.array(lanes) % plan.lanes.num_seeds]
             metrics = _evaluate(plan, wave.group, lanes, lane_keys, carried)
             if disentanglement:
-                program, state = plan.programs[wave.group], waves.runs_of(carried).state
-                scores = disentangling.scores(program.learner, program.source, state, seed)
+                scores = disentangling.scores(plan.programs[wave.group], waves.runs_of(carried).state, seed)
                 metrics |= {name: leaf[:, None] for name, leaf in scores.items()}
             parts.append((lanes, [0], metrics))
             seen |= set(lanes)

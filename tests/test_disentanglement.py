@@ -11,7 +11,7 @@ from scipy.stats import special_ortho_group
 
 from experiments import cli, disentangling, evaluation, lanes, sources, sweeping
 from experiments.experiment import Experiment
-from generative import data, disentanglement
+from generative import disentanglement
 from generative.models import vae
 from jaxrl.core import networks
 
@@ -151,11 +151,5 @@ def test_a_study_over_beta_is_scored(tmp_path, monkeypatch, capsys):
 
     cli.main(["extract", str(tmp_path / "study"), "--point", "1", "--run-dir", str(tmp_path / "lane")])
     alone = evaluation.restore(tmp_path / "lane")
-    found = disentangling.scores(alone.program.learner, alone.program.source, alone.runs.state)
+    found = disentangling.scores(alone.program, alone.runs.state)
     np.testing.assert_allclose(found["mig"], scored["mig"].squeeze()[1], atol=1e-4)
-
-
-def test_what_has_no_latents_is_refused():
-    spec, source = data.load("digits")
-    with pytest.raises(ValueError, match="no latents to score"):
-        disentangling.scores(vae.make(spec, vae.Config()), source, None)

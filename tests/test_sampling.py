@@ -6,7 +6,7 @@ import pytest
 from jax import numpy as jnp
 from jax import random
 
-from experiments import cli, plots, sampling, sources
+from experiments import cli, disentangling, plots, sampling, sources
 from experiments.evaluation import Restored
 from experiments.experiment import Experiment, build
 from generative.models import autoencoder, vae
@@ -87,3 +87,21 @@ def test_the_command_writes_pictures_and_numbers(conditional, monkeypatch, capsy
     assert capsys.readouterr().out.split() == [str(conditional.path / name) for name in ("samples.png", "six.npy")]
     assert cli.main(["sample", "RUN", "--run-seed", "9"]) == 2
     assert "Seed 9" in capsys.readouterr().err
+
+
+def test_latents_without_known_factors_are_not_scored(conditional):
+    with pytest.raises(ValueError, match=r"no latents to score .* --data sprites"):
+        disentangling.scores(conditional.program, conditional.runs.state)
+
+
+@pytest.mark.slow
+def test_latents_of_sprites_are_scored():
+    """An untrained encoder knows positions from each other no better than any random projection does."""
+    config = vae.Config(latent_size=4, encoder=SMALL, decoder=SMALL, batch_size=4)
+    experiment = Experiment("vae", sources.Data("sprites"), config, vae.Hyperparams())
+    program = build(experiment)
+    runs = program.start(program.keys, program.hparams, program.source)
+    scores = disentangling.scores(program, runs.state, num_votes=200)
+    assert set(scores) == {"mig", "factor_vae", "beta_vae", "dci_disentanglement", "dci_completeness", "sap"}
+    assert all(leaf.shape == (1,) and 0 <= leaf[0] <= 1 for leaf in scores.values())
+    assert scores["mig"] < 0.2
