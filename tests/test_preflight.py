@@ -100,8 +100,12 @@ def smallest() -> dict[str, Case]:
     cases: dict[str, Case] = {}
     for make in LEARNERS.values():
         case = make()
-        cases.setdefault(case.learner.init.__module__, case)
+        cases.setdefault(type(case.hparams).__module__, case)
     return cases
+
+
+def test_every_learner_has_a_case():
+    assert {learner.module for learner in registry.LEARNERS.values()} == set(smallest())
 
 
 def compiled(case: Case, topology: str) -> tuple[preflight.Compiled, int]:
