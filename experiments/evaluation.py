@@ -1,6 +1,7 @@
 """A finished or stopped run looked at again: its last state evaluated, and what its model makes of data."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,7 +10,7 @@ import numpy as np
 from jax import random
 
 from experiments import folder, registry
-from experiments.experiment import Experiment, Program, build
+from experiments.experiment import Experiment, Program, build, over_seeds
 from jaxrl.core import checkpoint, schedule, stats
 
 
@@ -42,14 +43,24 @@ def restore(path: str | Path, **eval_config: Any) -> Restored:
 
 def evaluate(restored: Restored, seed: int = 0) -> dict[str, np.ndarray]:
     """The learner's evaluation of every seed, leaves [S], with keys that training never used."""
-    program, runs = restored.program, restored.runs
+    program, count = restored.program, restored.experiment.seeds
+    evaluated = jax.jit(over_seeds(of_run(program.learner), count))
+    return jax.device_get(evaluated((keys(seed, count), restored.runs), program.hparams, program.source))
 
-    def one(key: Any, run: Any) -> Any:
-        hparams = schedule.at(program.hparams, run.step / run.num_updates)
-        return program.learner.evaluate(key, run.state, hparams, program.source)
 
-    keys = random.split(random.fold_in(random.key(seed), 2**31 - 1), len(program.keys))
-    return jax.device_get(jax.jit(jax.vmap(one))(keys, runs))
+def keys(seed: int, count: int) -> Any:
+    """Keys of an evaluation of `count` seeds [S], apart from those of any training."""
+    return random.split(random.fold_in(random.key(seed), 2**31 - 1), count)
+
+
+def of_run(learner: Any) -> Callable[..., Any]:
+    """`function((key, run), hparams, source)`: the metrics of a run where it stands, schedules followed so far."""
+
+    def one(key_and_run: Any, hparams: Any, source: Any) -> Any:
+        key, run = key_and_run
+        return learner.evaluate(key, run.state, schedule.at(hparams, run.step / run.num_updates), source)
+
+    return one
 
 
 def heading(restored: Restored) -> str:

@@ -6,12 +6,11 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax import random
 
-from experiments import disentangling, folder, sources, study, sweeping, waves
+from experiments import disentangling, evaluation, folder, sources, study, sweeping, waves
 from experiments.experiment import Experiment, build, facts
 from experiments.study import Plan
-from jaxrl.core import checkpoint, devices, fields, loop, results, schedule
+from jaxrl.core import checkpoint, devices, fields, loop, results
 
 
 def evaluate(path: str | Path, seed: int = 0, disentanglement: bool = False, **eval_config: Any) -> Any:
@@ -26,7 +25,7 @@ def evaluate(path: str | Path, seed: int = 0, disentanglement: bool = False, **e
     experiment = described.experiment
     config = dataclasses.replace(experiment.config, **eval_config)
     plan = study.plan(dataclasses.replace(described, experiment=dataclasses.replace(experiment, config=config)))
-    keys = random.split(random.fold_in(random.key(seed), 2**31 - 1), plan.lanes.num_seeds)
+    keys = evaluation.keys(seed, plan.lanes.num_seeds)
     parts, seen = [], set()
     for wave in reversed(waves.found(path)):
         lanes = [lane for lane in wave.lanes if lane not in seen]
@@ -46,13 +45,10 @@ def evaluate(path: str | Path, seed: int = 0, disentanglement: bool = False, **e
 
 def _evaluate(plan: Plan, number: int, lanes: list[int], keys: Any, carried: Any) -> dict[str, np.ndarray]:
     """Metrics with leaves [L, 1]."""
-    group, learner = plan.lanes.groups[number], plan.programs[number].learner
+    group, score = plan.lanes.groups[number], evaluation.of_run(plan.programs[number].learner)
 
     def one(key_and_run: Any, hparams: Any, source: Any) -> Any:
-        key, run = key_and_run
-        hparams = schedule.at(hparams, run.step / run.num_updates)
-        scores = learner.evaluate(key, run.state, hparams, source)
-        return {**scores, "diverged": loop.any_nan(run.state)}
+        return {**score(key_and_run, hparams, source), "diverged": loop.any_nan(key_and_run[1].state)}
 
     mesh = devices.mesh()
     mesh = mesh if len(lanes) % mesh.size == 0 else devices.mesh(devices=jax.local_devices()[:1])

@@ -208,7 +208,7 @@ ALLOWED = [
     ("experiments/cli.py", "import time, jax\nfrom jaxrl.algorithms import ppo\njax.jit(print)"),
 ]
 KNOWN = [*{path for path, *_ in [*PLANTED, *ALLOWED]}, "jaxrl/core/schedule.py", "jaxrl/core/fit.py"]
-KNOWN += ["jaxrl/rollout.py", "experiments/presets.py"]
+KNOWN += ["jaxrl/rollout.py", "experiments/presets/__init__.py"]
 KNOWN += [f"{package}/__init__.py" for package in FLOORS]
 
 
