@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.extend import core as jax_core
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from experiments import counting
 from experiments.experiment import Experiment, build, over_seeds
 from jaxrl.core import checks, loop, memory
 
@@ -225,39 +225,9 @@ def argument_bytes(shapes: tuple[Any, Any, Any], count: int) -> int:
 
 
 def operations(experiment: Experiment) -> float:
-    """Multiplications and additions in the matrix products of one chunk of all lanes; a while loop's body counts once.
-
-    Counted in the traced program, since the compiler counts the body of every loop once.
-    """
+    """Multiplications and additions in the matrix products of one chunk of all lanes."""
     chunk, shapes = _shapes(experiment)
-    return _count(jax.make_jaxpr(chunk)(*shapes).jaxpr)
-
-
-def _count(jaxpr: Any) -> float:
-    total = 0.0
-    for equation in jaxpr.eqns:
-        if equation.primitive.name == "dot_general":
-            (contracted, _), _ = equation.params["dimension_numbers"]
-            inner = math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
-            total += 2.0 * inner * math.prod(equation.outvars[0].aval.shape)
-        if equation.primitive.name == "conv_general_dilated":
-            kernel = equation.invars[1].aval.shape
-            numbers = equation.params["dimension_numbers"].rhs_spec
-            total += 2.0 * math.prod(equation.outvars[0].aval.shape) * math.prod(kernel) / kernel[numbers[0]]
-        times = equation.params["length"] if equation.primitive.name == "scan" else 1
-        inside = [_count(each) for value in equation.params.values() for each in _jaxprs(value)]
-        # Of the branches of a `cond`, one is taken.
-        total += times * (max(inside, default=0.0) if equation.primitive.name == "cond" else sum(inside))
-    return total
-
-
-def _jaxprs(value: Any) -> list[Any]:
-    """The programs within a parameter of an equation."""
-    if isinstance(value, jax_core.ClosedJaxpr):
-        return [value.jaxpr]
-    if isinstance(value, jax_core.Jaxpr):
-        return [value]
-    return [each for item in value for each in _jaxprs(item)] if isinstance(value, tuple | list) else []
+    return counting.products(jax.make_jaxpr(chunk)(*shapes).jaxpr)
 
 
 def text(experiment: Experiment, name: str, plan: Plan) -> str:

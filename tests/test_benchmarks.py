@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments import cli
-from experiments.benchmarks import contest, pictures, protocol, report, sampling, scaling, searching, tasks
+from experiments import cli, registry
+from experiments.benchmarks import anatomy, contest, pictures, protocol, report, sampling, scaling, searching, tasks
 from generative import layers
 
 FAKE = """
@@ -95,6 +95,7 @@ def test_the_protocol_imports_nothing_of_ours():
         "vae",
         "pixelcnn",
         "ceilings",
+        "anatomy",
         "cores",
         "scaling-capacity",
         "sampling",
@@ -113,6 +114,42 @@ def test_every_kind_of_benchmark_runs(name, tmp_path):
         # Its rounds are too short for a score to mean anything, but a speed is a speed.
         scores = ("score", "steps_scored", "over_random", "over_random_low", "over_random_high")
         assert all(value > 0 for key, value in numbers.items() if key not in scores), row
+
+
+def test_operations_are_told_apart():
+    text = """
+%moving (p: f32[8,4], i: s32[]) -> f32[4] {
+  %p = f32[8,4]{1,0} parameter(0)
+  %i = s32[] parameter(1)
+  %slice = f32[1,4]{1,0} dynamic-slice(%p, %i, %i), dynamic_slice_sizes={1,4}
+  ROOT %flat = f32[4]{0} bitcast(%slice)
+}
+
+%fused (p: f32[8,4], q: f32[4,2]) -> f32[8,2] {
+  %p = f32[8,4]{1,0} parameter(0)
+  %q = f32[4,2]{1,0} parameter(1)
+  %product = f32[8,2]{1,0} dot(%p, %q), lhs_contracting_dims={1}, rhs_contracting_dims={0}
+  ROOT %bent = f32[8,2]{1,0} tanh(%product)
+}
+
+ENTRY %main (x: f32[8,4], y: f32[4,2]) -> f32[8,2] {
+  %x = f32[8,4]{1,0} parameter(0)
+  %picked = f32[4]{0} fusion(%x, %i), kind=kLoop, calls=%moving
+  %layer = f32[8,2]{1,0} fusion(%x, %y), kind=kCustom, calls=%fused
+  %both = (f32[8,2]{1,0}, s32[]) tuple(%layer, %i)
+  %loop = (f32[8,2]{1,0}, s32[]) while(%both), condition=%more, body=%again
+  ROOT %out = f32[8,2]{1,0} exponential(%layer)
+}
+"""
+    found = anatomy.kinds(text)
+    assert found["picked"] == "moves" and found["layer"] == "products" and found["out"] == "arithmetic"
+    assert "loop" not in found
+
+
+def test_every_learner_has_something_to_be_measured_with():
+    for name in registry.LEARNERS:
+        preset, experiment = anatomy.subject(name)
+        assert experiment.algorithm == name and "mnist" not in preset
 
 
 @pytest.mark.slow

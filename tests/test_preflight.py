@@ -10,7 +10,7 @@ from jax import lax
 from jax import numpy as jnp
 from learners import LEARNERS, Case, dqn_on
 
-from experiments import cli, preflight, registry
+from experiments import cli, counting, preflight, registry
 from experiments.experiment import default
 from jaxrl.core import loop
 
@@ -27,7 +27,7 @@ def test_products_are_counted_through_loops():
         x, _ = lax.scan(step, x, None, length=10)
         return lax.cond(x.sum() > 0, lambda x: x @ jnp.ones((4, 5)), lambda x: x[:, :1] @ jnp.ones((1, 5)), x)
 
-    counted = preflight._count(jax.make_jaxpr(program)(jnp.ones((3, 4))).jaxpr)
+    counted = counting.products(jax.make_jaxpr(program)(jnp.ones((3, 4))).jaxpr)
     assert counted == 10 * 2 * 3 * 4 * 4 + 2 * 3 * 4 * 5
 
 
@@ -35,7 +35,7 @@ def test_convolutions_are_counted():
     def program(image, kernel):
         return lax.conv_general_dilated(image, kernel, (1, 1), "VALID")
 
-    counted = preflight._count(jax.make_jaxpr(program)(jnp.ones((2, 3, 8, 8)), jnp.ones((7, 3, 5, 5))).jaxpr)
+    counted = counting.products(jax.make_jaxpr(program)(jnp.ones((2, 3, 8, 8)), jnp.ones((7, 3, 5, 5))).jaxpr)
     assert counted == 2 * (2 * 7 * 4 * 4) * (3 * 5 * 5)
 
 

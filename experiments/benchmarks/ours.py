@@ -4,7 +4,6 @@ import json
 import math
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax
@@ -17,7 +16,7 @@ from experiments.benchmarks import protocol, tasks
 from generative import data
 from generative.models import pixelcnn, vae
 from jaxrl import envs
-from jaxrl.core import fit, loop, schedule
+from jaxrl.core import devices, fit, loop, schedule
 from jaxrl.core.networks import MLP
 
 
@@ -109,6 +108,8 @@ def model(task: tasks.Images) -> tuple[Any, Any, Any, int]:
 def start(fields: dict[str, Any]) -> tuple[Callable[[int], protocol.Round], float]:
     """Compile a task. A round trains every seed from its start; evaluation is left out of its seconds."""
     task = tasks.from_json(json.dumps(fields))
+    if task.seeds > 1:
+        devices.use_cores()  # as sweeps do
     parts = model(task) if isinstance(task, tasks.Images) else agent(task)
     learner, hparams, source, num_updates = parts
     training = loop.Learner(learner.init, learner.update, lambda *_: {})
@@ -117,15 +118,17 @@ def start(fields: dict[str, Any]) -> tuple[Callable[[int], protocol.Round], floa
         run = loop.start(training, key, hparams, source, num_updates)
         return loop.chunk(training, num_updates, run, hparams, source)[0].state
 
-    # A batched program of one lane is another program than a plain one.
-    lanes = partial(jax.vmap, in_axes=(0, None, None)) if task.seeds > 1 else lambda function: function
+    mesh = devices.mesh(devices=jax.local_devices()[: math.gcd(task.seeds, jax.local_device_count())])
+    axes = (0 if task.seeds > 1 else None, None, None)  # a batched program of one lane is slower than a plain one
+    lanes = devices.lanes_over(mesh, jax.vmap(train, axes) if task.seeds > 1 else train, axes)
 
-    def keys(number: int) -> jax.Array:
+    def arguments(number: int) -> Any:
         root = random.fold_in(random.key(0), number)
-        return random.split(root, task.seeds) if task.seeds > 1 else root
+        keys = random.split(root, task.seeds) if task.seeds > 1 else root
+        return jax.device_put((keys, hparams, source), devices.shardings(mesh, axes))
 
     begin = time.perf_counter()
-    program = jax.jit(lanes(train)).lower(keys(0), hparams, source).compile()
+    program = jax.jit(lanes).lower(*arguments(0)).compile()
     compile_seconds = time.perf_counter() - begin
 
     @jax.jit
@@ -137,9 +140,9 @@ def start(fields: dict[str, Any]) -> tuple[Callable[[int], protocol.Round], floa
         return jax.vmap(one)(states) if task.seeds > 1 else one(states)
 
     def play(number: int) -> protocol.Round:
-        arguments = jax.block_until_ready((keys(number), hparams, source))
+        given = jax.block_until_ready(arguments(number))
         begin = time.perf_counter()
-        states = jax.block_until_ready(program(*arguments))
+        states = jax.block_until_ready(program(*given))
         seconds = time.perf_counter() - begin
         score = None if isinstance(task, tasks.Images) else float(scores(random.key(1), states).mean())
         per_update = task.steps // num_updates

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 from experiments import folder
-from experiments.benchmarks import ceilings, contest, cores, sampling, scaling, searching, tasks
+from experiments.benchmarks import anatomy, ceilings, contest, cores, sampling, scaling, searching, tasks
 from jaxrl.core import checks
 
 AXES = ("environments", "lanes", "capacity", "updates")
@@ -20,7 +20,7 @@ CEILINGS = ("ppo-cartpole-4x1", "ppo-cartpole-64x1", "ppo-breakout-64x1", "dqn-c
 def names() -> list[str]:
     """Of all benchmarks."""
     scalings = (f"scaling-{axis}" for axis in AXES)
-    return ["hardware", *tasks.TASKS, "ceilings", "cores", *scalings, "sampling", "searching"]
+    return ["hardware", *tasks.TASKS, "ceilings", "anatomy", "cores", *scalings, "sampling", "searching"]
 
 
 def machine() -> dict[str, Any]:
@@ -74,6 +74,8 @@ def _benchmark(name: str, rounds: int, peers: Path | None, tiny: bool) -> list[d
         return [row._asdict() for row in sampling.run(rounds, **(least if tiny else {}))]
     if name == "ceilings":
         return [ceilings.of_task(task, size(tasks.get(task)), rounds)._asdict() for task in CEILINGS]
+    if name == "anatomy":
+        return [row._asdict() for row in anatomy.run(rounds, ("ddpg",) if tiny else ())]
     if name.startswith("scaling-"):
         axis = name.removeprefix("scaling-")
         small = (1000, 2000) if axis == "capacity" else (2, 3)
