@@ -98,6 +98,7 @@ def test_the_protocol_imports_nothing_of_ours():
         "anatomy",
         "cores",
         "scaling-capacity",
+        "scaling-side",
         "sampling",
         "searching",
     ],

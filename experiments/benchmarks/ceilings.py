@@ -8,6 +8,7 @@ from jax import lax, random
 from jax import numpy as jnp
 
 from experiments.benchmarks import ours, steady, tasks
+from experiments.experiment import over_seeds
 from jaxrl import envs, rollout
 from jaxrl.core import keys, loop
 from jaxrl.envs import Discrete
@@ -31,29 +32,29 @@ def of_task(name: str, task: tasks.OnPolicy | tasks.OffPolicy, rounds: int) -> S
     length = max(1, task.steps // task.num_envs)
     work = length * task.num_envs * task.seeds
 
-    def start(key):
+    def start(key, hparams, env_params):
         return loop.start(learner, key, hparams, env_params, num_updates)
 
-    def act(run, env_params):
+    def act(run, _, env_params):
         def policy(key, obs):
             return agent.act(key, run.state, obs), None
 
         return rollout.collect(env, policy, run.state.cursor, env_params, keys.unrolled(run.key), length)[0]
 
-    def wander(run, env_params):
+    def wander(run, _, env_params):
         def policy(key, obs):
             return _random_action(env.spec.action, key, task.num_envs), None
 
         return rollout.collect(env, policy, run.state.cursor, env_params, keys.unrolled(run.key), length)[0]
 
-    runs = jax.jit(jax.vmap(start))(random.split(random.key(0), task.seeds))
-    chunk = jax.vmap(partial(loop.chunk, learner, num_updates), (0, None, None))
-    lanes = partial(jax.vmap, in_axes=(0, None))
-    programs = {
-        "training": steady.compiled(chunk, work, runs, hparams, env_params),
-        "acting": steady.compiled(lanes(act), work, runs, env_params),
-        "environment": steady.compiled(lanes(wander), work, runs, env_params),
+    given = hparams, env_params
+    runs = jax.jit(over_seeds(start, task.seeds))(random.split(random.key(0), task.seeds), *given)
+    parts: dict[str, Any] = {
+        "training": partial(loop.chunk, learner, num_updates),
+        "acting": act,
+        "environment": wander,
     }
+    programs = {name: steady.compiled(over_seeds(part, task.seeds), work, runs, *given) for name, part in parts.items()}
     found = steady.medians(programs, rounds)
     return Share(name, **found, share_of_acting=found["training"] / found["acting"])
 

@@ -105,14 +105,18 @@ def model(task: tasks.Images) -> tuple[Any, Any, Any, int]:
     return pixels, hparams, source, num_updates
 
 
+def learner(task: tasks.Task) -> tuple[Any, Any, Any, int]:
+    """Learner, hyperparameters, what it learns from and number of updates of a task."""
+    return model(task) if isinstance(task, tasks.Images) else agent(task)
+
+
 def start(fields: dict[str, Any]) -> tuple[Callable[[int], protocol.Round], float]:
     """Compile a task. A round trains every seed from its start; evaluation is left out of its seconds."""
     task = tasks.from_json(json.dumps(fields))
     if task.seeds > 1:
         devices.use_cores()  # as sweeps do
-    parts = model(task) if isinstance(task, tasks.Images) else agent(task)
-    learner, hparams, source, num_updates = parts
-    training = loop.Learner(learner.init, learner.update, lambda *_: {})
+    trained, hparams, source, num_updates = learner(task)
+    training = loop.Learner(trained.init, trained.update, lambda *_: {})
 
     def train(key: jax.Array, hparams: Any, source: Any) -> Any:
         run = loop.start(training, key, hparams, source, num_updates)
@@ -134,7 +138,7 @@ def start(fields: dict[str, Any]) -> tuple[Callable[[int], protocol.Round], floa
     @jax.jit
     def scores(key: jax.Array, states: Any) -> jax.Array:
         def one(state: Any) -> jax.Array:
-            return learner.evaluate(key, state, final, source)["eval/return"]
+            return trained.evaluate(key, state, final, source)["eval/return"]
 
         final = schedule.at(hparams, jnp.float32(1))
         return jax.vmap(one)(states) if task.seeds > 1 else one(states)

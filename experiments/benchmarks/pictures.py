@@ -54,10 +54,13 @@ def beside_others(rows: Rows, axes: Axes) -> None:
 
 
 def over_sizes(rows: Rows, axes: Axes) -> None:
-    """Speed of all lanes together against one size."""
-    axes.plot([row["size"] for row in rows], [row["steps_per_second"] for row in rows], "o-", color=COLORS[0])
+    """Speed of all lanes together against one size; against planned updates the time to compile them."""
+    axis = rows[0]["axis"]
+    field = "compile_seconds" if axis == "updates" else "steps_per_second"
+    label = {"updates": "seconds to compile", "side": "images per second"}.get(axis, "steps per second")
+    axes.plot([row["size"] for row in rows], [row[field] for row in rows], "o-", color=COLORS[0])
     axes.set_xscale("log")
     axes.set_ylim(bottom=0)
     axes.yaxis.set_major_formatter(EngFormatter(sep=""))
-    axes.set_xlabel(rows[0]["axis"], color=GREY)
-    axes.set_ylabel("steps per second", color=GREY)
+    axes.set_xlabel(axis, color=GREY)
+    axes.set_ylabel(label, color=GREY)

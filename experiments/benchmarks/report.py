@@ -13,7 +13,7 @@ from experiments import folder
 from experiments.benchmarks import anatomy, ceilings, contest, cores, sampling, scaling, searching, tasks
 from jaxrl.core import checks
 
-AXES = ("environments", "lanes", "capacity", "updates")
+AXES = ("environments", "lanes", "capacity", "side", "updates")
 CEILINGS = ("ppo-cartpole-4x1", "ppo-cartpole-64x1", "ppo-breakout-64x1", "dqn-cartpole-10x1", "sac-pendulum-1x1")
 
 
@@ -78,7 +78,7 @@ def _benchmark(name: str, rounds: int, peers: Path | None, tiny: bool) -> list[d
         return [row._asdict() for row in anatomy.run(rounds, ("ddpg",) if tiny else ())]
     if name.startswith("scaling-"):
         axis = name.removeprefix("scaling-")
-        small = (1000, 2000) if axis == "capacity" else (2, 3)
+        small = {"capacity": (1000, 2000), "side": (8, 9)}.get(axis, (2, 3))
         return [point._asdict() for point in scaling.over(axis, rounds, small if tiny else None)]
     return [asdict(row) for row in contest.run(name, size(tasks.get(name)), rounds, peers)]
 

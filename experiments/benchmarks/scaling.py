@@ -1,4 +1,4 @@
-"""How speed, memory and compilation go with size: environments, lanes, replay's capacity, planned updates."""
+"""How speed, memory and compilation go with size: environments, lanes, replay's capacity, side of images, updates."""
 
 import dataclasses
 import statistics
@@ -10,13 +10,16 @@ import jax
 from jax import random
 
 from experiments.benchmarks import ours, steady, tasks
+from experiments.experiment import over_seeds
 from jaxrl.core import loop
 
 ENVIRONMENTS = (1, 4, 16, 64, 256, 1024, 4096)
 LANES = (1, 4, 16, 64, 256)
 CAPACITIES = (1000, 10_000, 100_000, 1_000_000)
+SIDES = (8, 16, 28, 32, 64)
 UPDATES = (10, 100, 1000, 10_000)
 STEPS = 2**17  # of all lanes together per round, about
+IMAGES = 320  # per round
 
 
 class Point(NamedTuple):
@@ -24,29 +27,29 @@ class Point(NamedTuple):
 
     axis: str
     size: int
-    steps_per_second: float  # of all lanes together, median of the rounds
+    steps_per_second: float  # of all lanes together, median of the rounds; images per second on the axis `side`
     compile_seconds: float
     megabytes: float  # of the whole program, as the compiler plans them
 
 
-def training(task: tasks.OnPolicy | tasks.OffPolicy, num_updates: int, calls: int) -> steady.Program:
+def training(task: tasks.Task, num_updates: int, calls: int) -> steady.Program:
     """The chunk of `calls` updates of a run planned for `num_updates`, over the lanes of the task."""
-    learner, hparams, env_params, _ = ours.agent(task)
-    learner = learner._replace(evaluate=lambda *_: {})
+    trained, hparams, source, planned = ours.learner(task)
+    trained = loop.Learner(trained.init, trained.update, lambda *_: {})
 
-    def start(key):
-        return loop.start(learner, key, hparams, env_params, num_updates)
+    def start(key, hparams, source):
+        return loop.start(trained, key, hparams, source, num_updates)
 
-    runs = jax.jit(jax.vmap(start))(random.split(random.key(0), task.seeds))
-    chunk = jax.vmap(partial(loop.chunk, learner, calls), (0, None, None))
-    per_update = task.steps // ours.agent(task)[3]
-    return steady.compiled(chunk, calls * per_update * task.seeds, runs, hparams, env_params)
+    keys = random.split(random.key(0), task.seeds)
+    runs = jax.jit(over_seeds(start, task.seeds))(keys, hparams, source)
+    chunk = over_seeds(partial(loop.chunk, trained, calls), task.seeds)
+    return steady.compiled(chunk, calls * (task.steps // planned) * task.seeds, runs, hparams, source)
 
 
-def point(axis: str, size: int, task: tasks.OnPolicy | tasks.OffPolicy, rounds: int, num_updates: int = 0) -> Point:
-    """`task` measured as `size` on `axis`."""
-    per_update = task.steps // ours.agent(task)[3]
-    calls = num_updates or max(1, STEPS // (per_update * task.seeds))
+def point(axis: str, size: int, task: tasks.Task, rounds: int, num_updates: int = 0, steps: int = STEPS) -> Point:
+    """`task` measured as `size` on `axis`, so many `num_updates`, or as many as make `steps`, per round."""
+    per_update = task.steps // ours.learner(task)[3]
+    calls = num_updates or max(1, steps // (per_update * task.seeds))
     program = training(task, calls, calls)
     # Long chunks are there for their compilation alone.
     found = [steady.speed(program) for _ in range(1 if num_updates else rounds)]
@@ -54,9 +57,10 @@ def point(axis: str, size: int, task: tasks.OnPolicy | tasks.OffPolicy, rounds: 
 
 
 def over(axis: str, rounds: int, sizes: Iterable[int] | None = None) -> Iterator[Point]:
-    """Points along `axis`: environments, lanes, capacity or updates."""
-    ppo, dqn = tasks.get("ppo-cartpole-64x1"), tasks.get("dqn-cartpole-10x1")
+    """Points along `axis`: environments, lanes, capacity, side or updates."""
+    ppo, dqn, pixelcnn = (tasks.get(name) for name in ("ppo-cartpole-64x1", "dqn-cartpole-10x1", "pixelcnn"))
     assert isinstance(ppo, tasks.OnPolicy) and isinstance(dqn, tasks.OffPolicy)
+    assert isinstance(pixelcnn, tasks.Autoregression)
     few = dataclasses.replace(ppo, num_envs=4)
     match axis:
         case "environments":
@@ -68,8 +72,11 @@ def over(axis: str, rounds: int, sizes: Iterable[int] | None = None) -> Iterator
         case "capacity":
             for size in sizes or CAPACITIES:
                 yield point(axis, size, dataclasses.replace(dqn, capacity=size), rounds)
+        case "side":
+            for size in sizes or SIDES:
+                yield point(axis, size, dataclasses.replace(pixelcnn, side=size), rounds, steps=IMAGES)
         case "updates":
             for size in sizes or UPDATES:
                 yield point(axis, size, few, rounds, size)
         case _:
-            raise ValueError(f"Unknown axis {axis!r}: use environments, lanes, capacity or updates.")
+            raise ValueError(f"Unknown axis {axis!r}: use environments, lanes, capacity, side or updates.")
