@@ -149,10 +149,10 @@ PRESETS = {
     "made-binarized-mnist-32": Preset(
         "made",
         data("binarized_mnist"),
-        20 * 50_000,
-        config={"hidden": (5000,), "num_masks": 32, "optimizer": Optimizer("adamw", weight_decay=0.1)},
+        100 * 50_000,
+        config={"hidden": (5000,), "num_masks": 32, "optimizer": Optimizer("adamw", weight_decay=0.02)},
         hparams={"learning_rate": Linear(1.5e-3)},
-        evaluations=2,
+        evaluations=10,
         seeds=1,
         published="88.04 (Germain et al. 2015)",
     ),
@@ -207,10 +207,10 @@ PRESETS = {
     "gated-pixelcnn-binarized-mnist": Preset(
         "gated_pixelcnn",
         data("binarized_mnist"),
-        4 * 50_000,
-        config={"first_kernel": 27, "num_layers": 6},
-        hparams={"learning_rate": Linear(3e-3)},
-        evaluations=4,
+        5 * 50_000,
+        config={"first_kernel": 27, "kernel": 5, "num_layers": 4},
+        hparams={"learning_rate": Linear(6e-3)},
+        evaluations=5,
         seeds=1,
     ),
     "pixelrnn-row-digits": Preset(
