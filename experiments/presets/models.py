@@ -207,10 +207,10 @@ PRESETS = {
     "gated-pixelcnn-binarized-mnist": Preset(
         "gated_pixelcnn",
         data("binarized_mnist"),
-        5 * 50_000,
-        config={"first_kernel": 27, "kernel": 5, "num_layers": 4},
-        hparams={"learning_rate": Linear(6e-3)},
-        evaluations=5,
+        8 * 50_000,
+        config={"first_kernel": 27, "num_layers": 6},
+        hparams={"learning_rate": Linear(3e-3)},
+        evaluations=8,
         seeds=1,
     ),
     "pixelrnn-row-digits": Preset(
