@@ -6,11 +6,12 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter
+from matplotlib.ticker import EngFormatter, NullLocator
 
 from experiments.benchmarks import contest, sampling
 from experiments.plots import COLORS, GREY
 
+COLUMNS = 3  # of panels
 Rows = Sequence[dict[str, Any]]
 
 
@@ -24,12 +25,17 @@ def draw(rows: Rows, target: Path) -> None:
     panels += [(sampling.panel, images)] if images else []
     if not panels:
         return
-    figure = Figure(figsize=(6.4 * len(panels), 4.0), dpi=150, layout="constrained")
-    for axes, (panel, shown) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+    columns = min(len(panels), COLUMNS)
+    lines = -(-len(panels) // columns)
+    figure = Figure(figsize=(6.4 * columns, 4.0 * lines), dpi=150, layout="constrained")
+    places = figure.subplots(lines, columns, squeeze=False).flatten()
+    for axes, (panel, shown) in zip(places, panels, strict=False):
         panel(shown, axes)
         axes.grid(color="#dddddd", linewidth=0.6)
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
+    for axes in places[len(panels) :]:
+        axes.set_axis_off()
     figure.savefig(target)
 
 
@@ -58,9 +64,14 @@ def over_sizes(rows: Rows, axes: Axes) -> None:
     axis = rows[0]["axis"]
     field = "compile_seconds" if axis == "updates" else "steps_per_second"
     label = {"updates": "seconds to compile", "side": "images per second"}.get(axis, "steps per second")
-    axes.plot([row["size"] for row in rows], [row[field] for row in rows], "o-", color=COLORS[0])
+    found = [row[field] for row in rows]
+    axes.plot([row["size"] for row in rows], found, "o-", color=COLORS[0])
     axes.set_xscale("log")
-    axes.set_ylim(bottom=0)
-    axes.yaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.set_xticks([row["size"] for row in rows])
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_ylim(0, 1.1 * max(found))
+    if axis != "updates":
+        axes.yaxis.set_major_formatter(EngFormatter(sep=""))
     axes.set_xlabel(axis, color=GREY)
     axes.set_ylabel(label, color=GREY)

@@ -2,7 +2,7 @@
 
 import os
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -60,26 +60,26 @@ def run(chosen: Sequence[str], rounds: int, peers: Path | None, *, tiny: bool = 
     return {"machine": machine(), "rounds": rounds, "rows": rows}
 
 
-def _benchmark(name: str, rounds: int, peers: Path | None, tiny: bool) -> list[dict[str, Any]]:
+def _benchmark(name: str, rounds: int, peers: Path | None, tiny: bool) -> Iterable[dict[str, Any]]:
     size: Callable[[tasks.Task], Any] = tasks.tiny if tiny else lambda task: task
     if name == "hardware":
         return [ceilings.of_machine(rounds, repeats=2 if tiny else 200)._asdict()]
     if name == "cores":
-        return [row._asdict() for row in cores.run(rounds, **({"lanes": 4, "updates": 1} if tiny else {}))]
+        return (row._asdict() for row in cores.run(rounds, **({"lanes": 4, "updates": 1} if tiny else {})))
     if name == "searching":
         sizes = {"repetitions": 2, "num_envs": 2, "num_steps": 8, "num_minibatches": 1, "eval_episodes": 1}
-        return [row._asdict() for row in searching.run(**(sizes if tiny else {}))]
+        return (row._asdict() for row in searching.run(**(sizes if tiny else {})))
     if name == "sampling":
         least: Any = {"sides": (3,), "large_side": 3, "length": 20, "passes": 5, "batch": 2, "large_batch": 3}
-        return [row._asdict() for row in sampling.run(rounds, **(least if tiny else {}))]
+        return (row._asdict() for row in sampling.run(rounds, **(least if tiny else {})))
     if name == "ceilings":
-        return [ceilings.of_task(task, size(tasks.get(task)), rounds)._asdict() for task in CEILINGS]
+        return (ceilings.of_task(task, size(tasks.get(task)), rounds)._asdict() for task in CEILINGS)
     if name == "anatomy":
-        return [row._asdict() for row in anatomy.run(rounds, ("ddpg",) if tiny else ())]
+        return (row._asdict() for row in anatomy.run(rounds, ("ddpg",) if tiny else ()))
     if name.startswith("scaling-"):
         axis = name.removeprefix("scaling-")
         small = {"capacity": (1000, 2000), "side": (8, 9)}.get(axis, (2, 3))
-        return [point._asdict() for point in scaling.over(axis, rounds, small if tiny else None)]
+        return (point._asdict() for point in scaling.over(axis, rounds, small if tiny else None))
     return [asdict(row) for row in contest.run(name, size(tasks.get(name)), rounds, peers)]
 
 
