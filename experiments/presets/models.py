@@ -30,6 +30,14 @@ CONV_64: dict[str, Any] = {
     "batch_size": 64,
 }
 
+# For sprites of 32x32 pixels, on a CPU.
+CONV_32: dict[str, Any] = {
+    "latent_size": 10,
+    "encoder": CNN((16, 32), (4, 4), (4, 2), "SAME", hidden=(128,)),
+    "decoder": TransposedCNN((128,), (32, 16), (4, 4), (2, 4)),
+    "batch_size": 16,
+}
+
 PRESETS = {
     "autoencoder-linear-digits": Preset(
         "autoencoder",
@@ -113,14 +121,19 @@ PRESETS = {
         "vae",
         data("sprites"),
         30_000 * 16,
-        config={
-            "latent_size": 10,
-            "encoder": CNN((16, 32), (4, 4), (4, 2), "SAME", hidden=(128,)),
-            "decoder": TransposedCNN((128,), (32, 16), (4, 4), (2, 4)),
-            "batch_size": 16,
-        },
+        config=CONV_32,
         hparams={"learning_rate": Linear(1e-3, 1e-4), "beta": 4.0},
         evaluations=12,
+    ),
+    # Latents come into use one after the other: each keeps a factor of its own in more seeds than with a fixed beta.
+    "capacity-vae-sprites-small": Preset(
+        "vae",
+        data("sprites"),
+        50_000 * 16,
+        config=CONV_32,
+        hparams={"learning_rate": Linear(1e-3, 1e-4), "beta": 50.0, "capacity": Linear(0.0, 12.0, 0.8)},
+        evaluations=12,
+        seeds=4,
     ),
     "vae-binarized-mnist": Preset(
         "vae",
