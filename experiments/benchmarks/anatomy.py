@@ -13,7 +13,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -31,6 +31,7 @@ MOVES = {"copy", "transpose", "gather", "scatter", "slice", "dynamic-slice", "dy
 MOVES |= {"pad", "reverse", "sort"}
 NEITHER = {"parameter", "constant", "bitcast", "reshape", "broadcast", "tuple", "get-tuple-element", "iota"}
 PARTS = "products", "moves", "arithmetic"
+PROFILED = 10  # updates; a profile holds a million events, and the smallest updates are thousands of operations
 CONTROL = {"while", "conditional", "call"}  # contain other operations
 
 
@@ -82,9 +83,9 @@ def kinds(text: str) -> dict[str, str]:
     return {name: kind(code, called) for name, code, called in found if code not in CONTROL}
 
 
-def profile(call: Callable[[], Any]) -> tuple[Counter[str], Counter[str]]:
+def profile(call: Callable[[], Any]) -> tuple[dict[str, float], dict[str, int]]:
     """Milliseconds and number of runs of each operation during one call of a compiled program, by its name."""
-    milliseconds: Counter[str] = Counter()
+    milliseconds: defaultdict[str, float] = defaultdict(float)
     runs: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
         with jax.profiler.trace(folder):
@@ -98,7 +99,7 @@ def profile(call: Callable[[], Any]) -> tuple[Counter[str], Counter[str]]:
 
 
 def of_learner(learner: str, rounds: int, longest: float = 0.1) -> Row:
-    """Measure one; its profile is of so many updates as take `longest` seconds, or of one."""
+    """Measure one: its speed over so many updates as take `longest` seconds, or one; its profile over a few."""
     name, experiment = subject(learner)
     program = build(dataclasses.replace(experiment, seeds=1))
     training = program.learner._replace(evaluate=lambda *_: {})
@@ -108,23 +109,23 @@ def of_learner(learner: str, rounds: int, longest: float = 0.1) -> Row:
     def chunk(count: int) -> Any:
         return over_seeds(partial(loop.chunk, training, count), 1)
 
-    once = steady.compiled(chunk(1), 1, runs, *given)
-    count = max(1, int(longest * steady.speed(once)))
-    whole = steady.compiled(chunk(count), count, runs, *given)
-    update = 1 / statistics.median(steady.speed(whole) for _ in range(rounds))
-    milliseconds, times = profile(whole.call)
-    kind = {name: kind for name, kind in kinds(whole.text).items() if name in times}
-    total = sum(milliseconds[name] for name in kind)
-    shares = {part: sum(milliseconds[name] for name in kind if kind[name] == part) / total for part in PARTS}
-    floating = counting.products(jax.make_jaxpr(chunk(count))(runs, *given).jaxpr) / count
+    few = steady.compiled(chunk(PROFILED), PROFILED, runs, *given)
+    many = max(1, int(longest * steady.speed(few)))
+    update = 1 / statistics.median(steady.speeds({"": steady.compiled(chunk(many), many, runs, *given)}, rounds)[""])
+    milliseconds, times = profile(few.call)
+    found = {operation: kind for operation, kind in kinds(few.text).items() if operation in times}
+    spent = dict.fromkeys(PARTS, 0.0)
+    for operation, kind in found.items():
+        spent[kind] += milliseconds[operation]
+    floating = counting.products(jax.make_jaxpr(chunk(1))(runs, *given).jaxpr)
     return Row(
         learner=learner,
         preset=name,
         steps=program.steps_per_update,
         milliseconds=1e3 * update,
         floor=floating / ceilings.of_machine(rounds).product_gflops / 1e6,
-        operations=round(sum(times[name] for name in kind) / count),
-        **shares,
+        operations=round(sum(times[operation] for operation in found) / PROFILED),
+        **{kind: spent[kind] / sum(spent.values()) for kind in PARTS},
     )
 
 
