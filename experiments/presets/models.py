@@ -220,10 +220,10 @@ PRESETS = {
     "gated-pixelcnn-binarized-mnist": Preset(
         "gated_pixelcnn",
         data("binarized_mnist"),
-        8 * 50_000,
-        config={"first_kernel": 27, "num_layers": 6},
-        hparams={"learning_rate": Linear(3e-3)},
-        evaluations=8,
+        4 * 50_000,
+        config={"first_kernel": 27, "kernel": 5, "num_layers": 4},
+        hparams={"learning_rate": Linear(2e-3)},
+        evaluations=4,
         seeds=1,
     ),
     "pixelrnn-row-digits": Preset(
