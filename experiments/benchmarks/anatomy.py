@@ -9,7 +9,6 @@ import gzip
 import json
 import os
 import re
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -111,9 +110,9 @@ def of_learner(learner: str, rounds: int, longest: float = 0.1) -> Row:
 
     few = steady.compiled(chunk(PROFILED), PROFILED, runs, *given)
     many = max(1, int(longest * steady.speed(few)))
-    update = 1 / statistics.median(steady.speeds({"": steady.compiled(chunk(many), many, runs, *given)}, rounds)[""])
+    whole = steady.compiled(chunk(many), many, runs, *given)
     milliseconds, times = profile(few.call)
-    found = {operation: kind for operation, kind in kinds(few.text).items() if operation in times}
+    found = {operation: kind for operation, kind in kinds(few.text() or "").items() if operation in times}
     spent = dict.fromkeys(PARTS, 0.0)
     for operation, kind in found.items():
         spent[kind] += milliseconds[operation]
@@ -122,7 +121,7 @@ def of_learner(learner: str, rounds: int, longest: float = 0.1) -> Row:
         learner=learner,
         preset=name,
         steps=program.steps_per_update,
-        milliseconds=1e3 * update,
+        milliseconds=1e3 / steady.medians({"whole": whole}, rounds)["whole"],
         floor=floating / ceilings.of_machine(rounds).product_gflops / 1e6,
         operations=round(sum(times[operation] for operation in found) / PROFILED),
         **{kind: spent[kind] / sum(spent.values()) for kind in PARTS},

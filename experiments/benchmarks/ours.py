@@ -13,6 +13,7 @@ from jax import random
 
 from experiments import registry
 from experiments.benchmarks import protocol, tasks
+from experiments.experiment import over_seeds
 from generative import data
 from generative.models import pixelcnn, vae
 from jaxrl import envs
@@ -123,32 +124,30 @@ def start(fields: dict[str, Any]) -> tuple[Callable[[int], protocol.Round], floa
         return loop.chunk(training, num_updates, run, hparams, source)[0].state
 
     mesh = devices.mesh(devices=jax.local_devices()[: math.gcd(task.seeds, jax.local_device_count())])
-    axes = (0 if task.seeds > 1 else None, None, None)  # a batched program of one lane is slower than a plain one
-    lanes = devices.lanes_over(mesh, jax.vmap(train, axes) if task.seeds > 1 else train, axes)
+    axes = (0, None, None)
+    lanes = devices.lanes_over(mesh, over_seeds(train, task.seeds), axes)
 
     def arguments(number: int) -> Any:
         root = random.fold_in(random.key(0), number)
-        keys = random.split(root, task.seeds) if task.seeds > 1 else root
+        keys = random.split(root, task.seeds) if task.seeds > 1 else root[None]
         return jax.device_put((keys, hparams, source), devices.shardings(mesh, axes))
 
     begin = time.perf_counter()
     program = jax.jit(lanes).lower(*arguments(0)).compile()
     compile_seconds = time.perf_counter() - begin
 
-    @jax.jit
-    def scores(key: jax.Array, states: Any) -> jax.Array:
-        def one(state: Any) -> jax.Array:
-            return trained.evaluate(key, state, final, source)["eval/return"]
-
+    def last_return(state: Any, hparams: Any, source: Any) -> jax.Array:
         final = schedule.at(hparams, jnp.float32(1))
-        return jax.vmap(one)(states) if task.seeds > 1 else one(states)
+        return trained.evaluate(random.key(1), state, final, source)["eval/return"]
+
+    scores = jax.jit(over_seeds(last_return, task.seeds))
 
     def play(number: int) -> protocol.Round:
         given = jax.block_until_ready(arguments(number))
         begin = time.perf_counter()
         states = jax.block_until_ready(program(*given))
         seconds = time.perf_counter() - begin
-        score = None if isinstance(task, tasks.Images) else float(scores(random.key(1), states).mean())
+        score = None if isinstance(task, tasks.Images) else float(scores(states, *given[1:]).mean())
         per_update = task.steps // num_updates
         return protocol.Round(per_update * num_updates * task.seeds, seconds, score)
 

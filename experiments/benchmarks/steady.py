@@ -15,7 +15,7 @@ class Program(NamedTuple):
     work: float  # per call: steps, floating-point operations, bytes
     compile_seconds: float
     bytes_needed: int  # arguments, results and temporaries on the device, as the compiler plans them
-    text: str  # the compiled program
+    text: Callable[[], str | None]  # the compiled program, written out
 
 
 def compiled(function: Callable[..., Any], work: float, *args: Any) -> Program:
@@ -27,7 +27,7 @@ def compiled(function: Callable[..., Any], work: float, *args: Any) -> Program:
     plan: Any = program.memory_analysis()
     needed = plan.argument_size_in_bytes + plan.output_size_in_bytes + plan.temp_size_in_bytes
     needed -= plan.alias_size_in_bytes
-    return Program(lambda: jax.block_until_ready(program(*args)), work, seconds, needed, program.as_text() or "")
+    return Program(lambda: jax.block_until_ready(program(*args)), work, seconds, needed, program.as_text)
 
 
 def speed(program: Program) -> float:
