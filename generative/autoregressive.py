@@ -19,6 +19,7 @@ from jaxrl.core import checks, fit
 from jaxrl.core.loop import Metrics
 
 METHODS = ("cached", "naive")  # of sampling from a `model`
+POSITIONS = 512  # pixels, or steps of a sequence, that a CPU trains on at once: their features stay in its caches
 
 
 class Conditional(NamedTuple):
@@ -275,6 +276,7 @@ def model(
         num_classes: of the labels that `outputs` reads; None: it gets none.
     """
     size, levels = math.prod(spec.shape), spec.levels or 0
+    at_once = max(1, POSITIONS // math.prod(spec.shape[:2]))
 
     def init(key: Array, hparams: Any, source: data.Source) -> State:
         params_key, cursor_key = random.split(key)
@@ -283,9 +285,11 @@ def model(
     def update(key: Array, state: State, hparams: Any, source: data.Source) -> tuple[State, Metrics]:
         cursor, batch = data.draw(state.cursor, source.train, config.batch_size)
         optimizer, bound = config.optimizer(hparams.learning_rate), hparams.max_grad_norm * size
-        args = (outputs, conditional, *read(batch), levels)
-        fitted, metrics = fit.step(optimizer, loss, state.fit, *args, max_grad_norm=bound)
+        fitted, metrics = fit.step_in_parts(optimizer, mean_loss, state.fit, read(batch), at_once, bound)
         return State(fitted, cursor), metrics
+
+    def mean_loss(params: Any, examples: tuple[Any, Any]) -> tuple[Array, Metrics]:
+        return loss(params, outputs, conditional, *examples, levels)
 
     def read(examples: Any) -> tuple[Any, Any]:
         return examples.x, None if num_classes is None else examples.label

@@ -49,7 +49,7 @@ def test_lanes_over_8_devices_equal_lanes_on_one_and_need_no_communication(name)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize("name", [*FORMS, "pixelcnn"])
 def test_a_run_split_over_devices_equals_the_run_on_one(name):
     found = on_devices(2, "split", name)
     assert found["distance"] < 1

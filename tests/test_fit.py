@@ -144,3 +144,35 @@ def test_epochs_differ_in_their_order():
 def test_minibatches_must_divide_the_batch():
     with pytest.raises(ValueError, match=r"10 .* 3 "):
         fit.epochs(random.key(0), lambda carry, minibatch: (carry, {}), 0, jnp.arange(10), 1, 3)
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 4, 100])
+def test_a_step_in_parts_is_a_step(at_once):
+    """6 examples by 1, by 2, by 3 (the largest part within 4) and all at once: the same mean loss and gradient."""
+    sgd = fit.Optimizer("sgd", momentum=0.0)
+    batch = random.normal(random.key(0), (6, 3)), jnp.arange(6.0)
+
+    def loss(params, batch):
+        x, y = batch
+        error = jnp.square(jnp.tanh(x @ params) - y)
+        return error.mean(), {"loss": error.mean(), "largest": jnp.abs(y).mean()}
+
+    fitted = fit.start(sgd, jnp.array([0.1, -0.2, 0.3]))
+    whole, metrics = fit.step(sgd(0.5), loss, fitted, batch, max_grad_norm=0.7)
+    parts, found = jax.jit(lambda fitted: fit.step_in_parts(sgd(0.5), loss, fitted, batch, at_once, 0.7))(fitted)
+    np.testing.assert_allclose(parts.params, whole.params, rtol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), found, metrics)
+
+
+def test_a_step_in_parts_takes_no_more_at_once():
+    seen = []
+
+    def loss(params, batch):
+        seen.append(batch.shape[0])
+        return (params * batch).mean(), {}
+
+    sgd = fit.Optimizer("sgd")
+    step = lambda fitted: fit.step_in_parts(sgd(0.1), loss, fitted, jnp.arange(12.0), 5)  # noqa: E731
+    text = jax.jit(step).lower(fit.start(sgd, jnp.float32(1))).compile().as_text()
+    assert set(seen) == {4, 12}  # 12 for its shapes and for other platforms
+    assert " conditional(" not in text  # which platform it is, is known

@@ -1,4 +1,6 @@
-"""Products whose weight gradient is summed over blocks: the same numbers, in every kind of differentiation."""
+"""Products whose weight gradient is computed transposed: the same numbers, in every kind of differentiation."""
+
+import re
 
 import jax
 import numpy as np
@@ -9,18 +11,10 @@ from jax import random
 from jaxrl.core import networks, products
 
 
-@pytest.mark.parametrize(
-    ("rows", "kernel_size", "blocks"),
-    [(100, 10, 1), (128, 10, 1), (255, 10, 1), (256, 10, 2), (384, 10, 2), (2048, 64 * 64, 16), (2048, 2**15, 1)],
-)
-def test_number_of_blocks(rows, kernel_size, blocks):
-    assert products.num_blocks(rows, kernel_size) == blocks
-    assert rows % blocks == 0
-
-
 @pytest.mark.parametrize("shape", [(7,), (256, 7), (4, 128, 7)])
-def test_derivatives_are_those_of_a_product(shape):
-    x, kernel = random.normal(random.key(0), shape), random.normal(random.key(1), (7, 3))
+@pytest.mark.parametrize("num_outputs", [3, 9])
+def test_derivatives_are_those_of_a_product(shape, num_outputs):
+    x, kernel = random.normal(random.key(0), shape), random.normal(random.key(1), (7, num_outputs))
 
     def scalar(product):
         return lambda x, kernel: jnp.sin(product(x, kernel)).sum()
@@ -46,9 +40,19 @@ def test_lanes_are_alike():
         np.testing.assert_allclose(lane, gradient(kernel), rtol=1e-4, atol=1e-4)
 
 
-def test_networks_contract_a_long_batch_in_blocks():
-    network = networks.build(networks.MLP((64, 64)), (64,), 2)
-    params = network.init(random.key(0))
-    gradient = jax.grad(lambda params, x: network.apply(params, x).sum())
-    text = jax.jit(gradient).lower(params, jnp.ones((2048, 64))).as_text()
-    assert "tensor<16x64x64xf32>" in text and "tensor<16x64x2xf32>" in text
+@pytest.mark.parametrize("transform", [lambda function: function, jax.vmap])
+def test_weight_gradients_are_fast_products(transform):
+    """Every product of a compiled gradient contracts the columns of its left factor with the rows of its right one."""
+    network = networks.build(networks.MLP((64, 64)), (4,), 2)
+    x, keys = random.normal(random.key(0), (3, 256, 4)), random.split(random.key(1), 3)
+    params = jax.vmap(network.init)(keys)
+    if transform is not jax.vmap:
+        x, params = x[0], jax.tree.map(lambda leaf: leaf[0], params)
+    gradient = transform(jax.grad(lambda params, x: jnp.sin(network.apply(params, x)).sum()))
+    text = jax.jit(gradient).lower(params, x).compile().as_text()
+    products_of_text = [line for line in text.splitlines() if re.search(r"= \S+ dot\(", line)]
+    assert products_of_text
+    for line in products_of_text:
+        dims = re.search(r"(?:lhs_batch_dims=\{(\d*)\}, )?lhs_contracting_dims=\{(\d)\}", line)
+        assert dims, line
+        assert int(dims[2]) == (2 if dims[1] else 1), line

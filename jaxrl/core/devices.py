@@ -70,7 +70,7 @@ def split(tree: Any, axis: int = 0) -> Any:
     Learners get this where environments are stepped and batches drawn. `jax.set_mesh(devices.mesh(devices.BATCH))` puts
     a mesh in force. What does not divide evenly stays whole.
     """
-    parts = dict(jax.sharding.get_abstract_mesh().shape).get(BATCH, 1)
+    parts = _num_parts()
 
     def one(leaf: Any) -> Any:
         if parts == 1 or leaf.ndim <= axis or leaf.shape[axis] % parts:
@@ -78,6 +78,28 @@ def split(tree: Any, axis: int = 0) -> Any:
         return jax.lax.with_sharding_constraint(leaf, PartitionSpec(*[None] * axis, BATCH))
 
     return jax.tree.map(one, tree)
+
+
+def mean_of_shares(function: Callable[..., Any], params: Any, batch: Any) -> Any:
+    """`function(params, batch)`, whose results are means over the examples of `batch`, leaves [B, ...].
+
+    Each device of a mesh along BATCH works on its share of them, and the results are averaged at the end. Without such
+    a mesh, or if the examples do not divide evenly, it is the function itself.
+    """
+    parts = _num_parts()
+    if parts == 1 or jax.tree.leaves(batch)[0].shape[0] % parts:
+        return function(params, batch)
+
+    def share(params: Any, batch: Any) -> Any:
+        return jax.lax.pmean(function(params, batch), BATCH)
+
+    specs = PartitionSpec(), PartitionSpec(BATCH)
+    return jax.shard_map(share, in_specs=specs, out_specs=PartitionSpec(), check_vma=False)(params, batch)
+
+
+def _num_parts() -> int:
+    """Devices along BATCH of the mesh in force, 1 without one."""
+    return dict(jax.sharding.get_abstract_mesh().shape).get(BATCH, 1)
 
 
 def join(coordinator: str, num_processes: int, process: int) -> None:
