@@ -18,7 +18,9 @@ sys.path.insert(0, {folder!r})
 import protocol
 def start(task):
     print("a library's own line")
-    return lambda number: protocol.Round(task["steps"], {seconds} * (1 + number), 7.0 + number), 0.25
+    def play(number):
+        return protocol.Round(task["steps"], {seconds} * (1 + number), 7.0 + number, task["steps"] * (1 + number))
+    return protocol.Ready(play, 0.25, "abacus", ())
 protocol.serve(start)
 """
 
@@ -45,9 +47,9 @@ def test_ratios_medians_and_scores(tmp_path, monkeypatch):
     assert ours.steps_per_second == 100 / (0.5 * 2) and ours.ours_over_theirs == 1
     assert ours.fastest == 100 / 0.5 and ours.slowest == pytest.approx(100 / (0.5 * 3))
     assert rejax.steps_per_second == 25 and rejax.ours_over_theirs == 4 and sb3.ours_over_theirs == 8
-    assert ours.score == rejax.score == 8.0 and ours.steps_scored == 100  # each round a training
+    assert ours.score == rejax.score == 8.0 and ours.metric == "return"  # each round a training
     assert sb3.score == 9.0 and sb3.steps_scored == 300  # the rounds are one training
-    assert ours.compile_seconds == 0.25 and ours.peak_megabytes > 1
+    assert ours.compile_seconds == 0.25 and ours.peak_megabytes > 1 and ours.device == "abacus"
 
 
 def test_a_contestant_that_fails_is_quoted(tmp_path, monkeypatch):
@@ -85,25 +87,8 @@ def test_the_protocol_imports_nothing_of_ours():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name",
-    [
-        "hardware",
-        "ppo-cartpole-4x1",
-        "dqn-cartpole-10x8",
-        "td3-pendulum-1x1",
-        "vae",
-        "pixelcnn",
-        "ceilings",
-        "anatomy",
-        "cores",
-        "scaling-capacity",
-        "scaling-side",
-        "sampling",
-        "searching",
-    ],
-)
-def test_every_kind_of_benchmark_runs(name, tmp_path):
+@pytest.mark.parametrize("name", report.names())
+def test_every_benchmark_runs(name, tmp_path):
     result = report.run([name], 2, None, tiny=True)
     json.dumps(result)
     pictures.draw(result["rows"], tmp_path / "picture.png")
@@ -113,7 +98,7 @@ def test_every_kind_of_benchmark_runs(name, tmp_path):
     for row in result["rows"]:
         numbers = {key: value for key, value in row.items() if isinstance(value, int | float)}
         # Its rounds are too short for a score to mean anything, but a speed is a speed.
-        scores = ("score", "steps_scored", "over_random", "over_random_low", "over_random_high")
+        scores = ("score", "over_random", "over_random_low", "over_random_high")
         assert all(value > 0 for key, value in numbers.items() if key not in scores), row
 
 
@@ -176,7 +161,9 @@ def test_halving_spends_as_much_as_random_search_and_keeps_the_best():
 @pytest.mark.slow
 def test_memory_grows_with_lanes_and_capacity():
     dqn = tasks.get("dqn-cartpole-10x1")
-    small = scaling.training(dataclasses.replace(dqn, capacity=1000), 2, 2)
-    large = scaling.training(dataclasses.replace(dqn, capacity=100_000), 2, 2)
+    small, small_state = scaling.training(dataclasses.replace(dqn, capacity=1000), 2, 2)
+    large, large_state = scaling.training(dataclasses.replace(dqn, capacity=100_000), 2, 2)
     # An observation of four floats, an action, a reward and a mark, once and not copied.
-    assert 0.9 < (large.bytes_needed - small.bytes_needed) / (99_000 * (16 + 4 + 4 + 1)) < 2.2
+    grown = 99_000 * (16 + 4 + 4 + 1)
+    assert large_state - small_state == grown
+    assert 0.9 < (large.bytes_needed - small.bytes_needed) / grown < 2.2
