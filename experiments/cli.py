@@ -377,17 +377,15 @@ def show(words: list[str]) -> int:
 def results(words: list[str]) -> int:
     """Train what is not yet trained, and write the table."""
     from experiments import table
-    from experiments.benchmarks import report
 
     chosen = []
     while words and not words[0].startswith("-"):
         chosen.append(words.pop(0))
     summary = "Train presets over their seeds, all if none is named, and write the table of their scores."
     asked = options.parse(words, Results(), "python -m experiments results [PRESET ...]", summary)
-    wanted = len(chosen or presets.PRESETS)
-    complete = table.run(chosen, Path(asked.runs), Path(asked.out), report.machine()) == wanted
-    print(asked.out if complete else "Stopped. The same command goes on from here.")
-    return 0 if complete else 1
+    left = table.run(chosen, Path(asked.runs), Path(asked.out))
+    print(f"Left: {', '.join(left)}. The same command goes on from here." if left else asked.out)
+    return 1 if left else 0
 
 
 def bench(words: list[str]) -> int:

@@ -2,15 +2,33 @@
 
 import dataclasses
 import json
+import os
+import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
+from jax import random
 
 from experiments import cli, registry
-from experiments.benchmarks import anatomy, contest, pictures, protocol, report, sampling, scaling, searching, tasks
+from experiments.benchmarks import (
+    anatomy,
+    contest,
+    ours,
+    pictures,
+    protocol,
+    report,
+    sampling,
+    scaling,
+    searching,
+    tasks,
+)
 from generative import layers
+from jaxrl import replay
+from jaxrl.core import loop
 
 FAKE = """
 import sys
@@ -75,6 +93,69 @@ def test_every_contestant_gets_the_same_command_but_for_its_program():
     for name in ("vae", "pixelcnn"):
         assert set(contest.contestants(tasks.get(name), peers)) == {"jaxrl", "pytorch"}
     assert set(contest.contestants(tasks.get("vae"), None)) == {"jaxrl"}
+
+
+PEERS = Path(__file__).parents[1] / ".venv-peers" / "bin" / "python"
+installed = pytest.mark.skipif(not PEERS.exists(), reason="other libraries are not installed: `make peers`")
+
+
+@pytest.mark.slow
+@installed
+@pytest.mark.parametrize("name", ["ppo-cartpole-4x8", "dqn-cartpole-10x1", "ddpg-pendulum-1x1", "vae", "pixelcnn"])
+def test_contestants_do_as_much_and_are_scored_alike(name):
+    rows = contest.run(name, tasks.tiny(tasks.get(name)), 2, PEERS)
+    assert {row.contestant for row in rows} == set(contest.contestants(tasks.get(name), PEERS))
+    scored = {row.contestant: row.steps_scored for row in rows}
+    task = tasks.tiny(tasks.get(name))
+    if "stable-baselines3" in scored:  # ten steps after the warm-up, then two rounds
+        assert scored.pop("stable-baselines3") == task.warmup + task.num_envs * 10 + 2 * task.torch_steps
+    assert set(scored.values()) == {task.steps}
+    assert all(row.score is not None and row.versions and row.device for row in rows)
+    if isinstance(task, tasks.Images):  # hardly trained, by one or a few steps: near each other
+        ours, theirs = (row.score for row in rows)
+        assert 0.5 < ours / theirs < 2.0
+
+
+COUNT = """
+import json, sys
+sys.path.insert(0, {folder!r})
+import jax, peer_rejax, peer_sb3
+task = json.loads(sys.argv[1])
+state = peer_rejax.build(task).train(rng=jax.random.PRNGKey(0))[0]
+critic = state.q_ts if task["algorithm"] == "dqn" else state.critic_ts
+model = peer_sb3.build(task)
+model.learn(task["steps"])
+print(int(state.global_step), int(critic.step), model.num_timesteps, model._n_updates)
+"""
+
+
+@pytest.mark.slow
+@installed
+@pytest.mark.parametrize("algorithm", ["dqn", "ddpg", "td3", "sac"])
+def test_the_warm_up_counts_alike(algorithm):
+    name = "dqn-cartpole-10x1" if algorithm == "dqn" else f"{algorithm}-pendulum-1x1"
+    task = dataclasses.replace(tasks.tiny(tasks.get(name)), capacity=1000)  # everything
+    done = subprocess.run(
+        [str(PEERS), "-c", COUNT.format(folder=str(contest.HERE)), tasks.to_json(task)],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": ""},
+    )
+    rejax, sb3 = np.array(done.stdout.split()[-4:], int).reshape(2, 2)
+    ours = counted(task)
+    assert ours == (task.steps, (task.steps - task.warmup) // task.num_envs) == tuple(sb3)
+    late = algorithm in ("ddpg", "td3")
+    assert tuple(rejax) == (ours[0], ours[1] - late)
+
+
+def counted(task):
+    """Environment and gradient steps of a training of ours."""
+    learner, hparams, source, num_updates, _ = ours.agent(task)
+    run = loop.start(learner, random.key(0), hparams, source, num_updates)
+    state = jax.jit(partial(loop.chunk, learner, num_updates))(run, hparams, source)[0].state
+    fitted = state.fit if task.algorithm == "dqn" else state.critic if task.algorithm == "ddpg" else state.critics
+    return int((state.buffer.kind != replay.EMPTY).sum()), int(fitted.opt_state[0].count)
 
 
 def test_unknown_benchmarks_are_refused_with_the_nearest_name(capsys):

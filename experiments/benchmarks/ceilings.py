@@ -17,7 +17,7 @@ from jaxrl.core import keys, loop
 from jaxrl.core.networks import MLP
 from jaxrl.envs import Discrete, Spec
 
-# Of products: a layer of 64 units at a small, a larger and a whole batch, the autoencoder's first, a masked convolution.
+# Of products: a layer of 64 units at small batches and a whole one, the autoencoder's first, a masked convolution.
 SIZES = ((128, 64, 64), (256, 64, 64), (2048, 64, 64), (100, 784, 200), (12_544, 288, 32))
 
 

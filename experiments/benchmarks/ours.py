@@ -18,7 +18,6 @@ from jaxrl import envs
 from jaxrl.core import devices, fit, loop, schedule
 from jaxrl.core.networks import MLP
 
-
 SCORES = {"vae": ("eval/elbo", -1.0), "pixelcnn": ("eval/nll", 1.0)}  # metric and sign; of the others the return
 
 

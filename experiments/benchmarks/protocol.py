@@ -1,6 +1,6 @@
 """How the harness and a contestant's process talk: a line of JSON each way. Standard library alone.
 
-A contestant is started with its task as JSON, says when it is compiled and what it is, and then trains one round for each
+A contestant is started with its task as JSON, says what it is once it has compiled, and then trains one round for each
 line it is sent. It imports this file by its name, not through a package, since it runs in an environment of its own.
 """
 

@@ -1,7 +1,6 @@
 """Every benchmark by name, printed as it comes and stored with the machine it ran on."""
 
 import os
-import platform
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -24,13 +23,8 @@ def names() -> list[str]:
 
 def machine() -> dict[str, Any]:
     """What the figures were measured on."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
     return {
-        "processor": model or platform.processor(),
+        "processor": folder.processor(),
         "cores": os.cpu_count(),
         "devices": [str(device) for device in jax.devices()],
         "device_kind": jax.devices()[0].device_kind,

@@ -35,7 +35,7 @@ class Point(NamedTuple):
 
 
 def training(task: tasks.Task, num_updates: int, calls: int) -> tuple[steady.Program, float]:
-    """The chunk of `calls` updates of a run planned for `num_updates`, over the lanes of the task; bytes of the runs."""
+    """The chunk of `calls` updates of a run planned for `num_updates`, over the task's lanes; bytes of their state."""
     trained, hparams, source, _, steps_per_update = ours.subject(task)
     trained = loop.Learner(trained.init, trained.update, lambda *_: {})
 
