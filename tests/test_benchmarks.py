@@ -5,18 +5,23 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+from jax import numpy as jnp
 from jax import random
 
 from experiments import cli, registry
 from experiments.benchmarks import (
     anatomy,
+    ceilings,
     contest,
+    cores,
+    images,
     ours,
     pictures,
     protocol,
@@ -24,6 +29,7 @@ from experiments.benchmarks import (
     sampling,
     scaling,
     searching,
+    steady,
     tasks,
 )
 from generative import layers
@@ -167,6 +173,92 @@ def test_the_protocol_imports_nothing_of_ours():
     assert "experiments" not in Path(protocol.__file__).read_text()
 
 
+def test_the_file_of_a_benchmark_says_where_it_was_measured(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(contest, "contestants", lambda task, peers: {contest.OURS: fake(tmp_path, "ours", 0.5)})
+    caching = jax.config.values["jax_enable_compilation_cache"]
+    monkeypatch.setattr(cli, "cache_programs", lambda: None)
+    try:
+        assert cli.main("bench ppo-cartpole-4x1 --rounds 1 --out bench.json".split()) == 0
+    finally:
+        jax.config.update("jax_enable_compilation_cache", caching)
+    found = json.loads(Path("bench.json").read_text())
+    assert found["machine"].keys() >= {"processor", "cores", "devices", "device_kind", "versions", "git_revision"}
+    assert found["machine"]["versions"].keys() >= {"python", "jax", "jaxlib"}
+    (row,) = found["rows"]
+    assert row["benchmark"] == row["task"] == "ppo-cartpole-4x1" and row["device"] == "abacus"
+    assert row.keys() == {"benchmark", *(field.name for field in dataclasses.fields(contest.Row))}
+
+
+def test_speed_over_layouts_is_that_of_the_same_round(monkeypatch):
+    speeds = {"one core": [1.0, 2.0, 4.0], "plain": [2.0, 2.0, 8.0], "spread": [6.0, 8.0, 8.0]}
+
+    class Layout:
+        def __init__(self, speeds):
+            self.speeds = lambda: speeds
+            self.about = {"compile_seconds": 1.0}
+
+        def play(self, number):
+            pass
+
+    def started(name, command, layout):
+        return nullcontext(Layout(speeds["one core" if layout.one_core else "plain" if found.pop() else "spread"]))
+
+    found = [False, True]  # the first of one device that may use all cores is the plain one
+    monkeypatch.setattr(contest, "started", started)
+    one, plain, spread = cores.run(3)
+    assert (one.layout, plain.layout, spread.layout) == ("one core", "plain", "spread")
+    assert (one.over_one_core, plain.over_one_core, spread.over_one_core) == (1, 2, 4)
+    assert (one.over_plain, plain.over_plain, spread.over_plain) == (0.5, 1, 3)
+    assert (spread.steps_per_second, spread.slowest, spread.fastest) == (8, 6, 8)
+
+
+def test_a_model_is_held_against_its_own_products(monkeypatch):
+    task = tasks.tiny(tasks.get("vae"))
+    monkeypatch.setattr(steady, "compiled", lambda *_: None)
+    monkeypatch.setattr(steady, "medians", lambda *_: {"training": 50.0})
+    monkeypatch.setattr(ceilings, "product", lambda *_: ceilings.Product("", 1.0, 0.0))
+    found = ceilings.of_task("vae", task, 1)
+    pixels, (wide, narrow), latent = task.side**2, task.hidden, task.latent_size
+    encoder = pixels * wide + wide * narrow + narrow * 2 * latent
+    decoder = latent * narrow + narrow * wide + wide * pixels
+    # Forward, to the weights, and, but for the first layer, to the inputs.
+    assert found.products == pytest.approx(1e9 / (6 * (encoder + decoder) - 2 * pixels * wide))
+    assert found.share_of_products == 50.0 / found.products
+
+
+@pytest.mark.parametrize("side", [8, 9, 28])
+def test_images_are_digits_enlarged(side, tmp_path):
+    written = images.read(str(images.write(side, tmp_path)), side)
+    here = images.read("", side)
+    for split in ("train", "test"):
+        np.testing.assert_array_equal(written[split], here[split])
+    times, small = side // 8, images.enlarged(8)["train"]
+    assert here["train"].shape[1:] == (side, side) and set(np.unique(small)) == {0, 1}
+    np.testing.assert_array_equal(here["train"].sum((1, 2)), times**2 * small.sum((1, 2)))
+    blank = (side - 8 * times) // 2
+    np.testing.assert_array_equal(here["train"][:, blank::times, blank::times][:, :8, :8], small)
+
+
+def test_products_neither_grow_nor_fade():
+    programs = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(steady, "compiled", lambda function, work, *args: programs.append((function, args)))
+        patch.setattr(steady, "medians", lambda *_: {"product": 1.0, "weight_gradient": 1.0})
+        ceilings.product(32, 24, 8, rounds=1, repeats=50)
+    there_and_back, weight_gradient = (function(*args) for function, args in programs)
+    assert 0.1 < jnp.abs(there_and_back).mean() < 1.0
+    (batch, gradient) = programs[1][1]
+    np.testing.assert_allclose(weight_gradient, batch.T @ gradient, rtol=1e-2, atol=1e-2)
+
+
+RATIOS = {
+    "share_of_acting": ("training", "acting"),
+    "share_of_products": ("training", "products"),
+    "naive_over_cached": ("naive_seconds", "cached_seconds"),
+}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", report.names())
 def test_every_benchmark_runs(name, tmp_path):
@@ -177,6 +269,8 @@ def test_every_benchmark_runs(name, tmp_path):
     assert (tmp_path / "picture.png").exists() == drawn
     assert result["rows"] and all(row["benchmark"] == name for row in result["rows"])
     for row in result["rows"]:
+        for ratio, (above, below) in RATIOS.items():
+            assert ratio not in row or row[ratio] == pytest.approx(row[above] / row[below])
         numbers = {key: value for key, value in row.items() if isinstance(value, int | float)}
         # Its rounds are too short for a score to mean anything, but a speed is a speed.
         scores = ("score", "over_random", "over_random_low", "over_random_high")

@@ -1,6 +1,7 @@
 """The command line and its run folders, with a toy learner where no real one is needed."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -128,6 +129,26 @@ def assert_same_run(one, other) -> None:
     for a, b in zip(jax.tree.leaves(final_state(one)), jax.tree.leaves(final_state(other)), strict=True):
         a, b = (random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x for x in (a, b))
         np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
+
+
+# Compiled programs
+
+
+@pytest.mark.parametrize("asked", [{}, {"JAX_COMPILATION_CACHE_DIR": "elsewhere"}], ids=["by default", "as asked"])
+def test_the_command_line_keeps_compiled_programs(asked, tmp_path):
+    script = (
+        "import jax; from experiments import cli; cli.main(['resume']); print(jax.config.jax_compilation_cache_dir)"
+    )
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
+    child = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**kept, "PYTHONPATH": str(Path(cli.__file__).parents[1]), "XDG_CACHE_HOME": str(tmp_path), **asked},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    folder = child.stdout.strip()
+    assert folder == "elsewhere" if asked else Path(folder).parent == tmp_path / "jaxrl"
 
 
 # The results table

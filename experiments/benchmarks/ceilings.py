@@ -53,7 +53,7 @@ def of_model(name: str, task: tasks.Images, rounds: int, repeats: int = 20) -> I
     chunk = partial(loop.chunk, learner, num_updates)
     work = num_updates * steps_per_update
     training = steady.compiled(chunk, work, runs, hparams, images)
-    counted = counting.products(jax.make_jaxpr(chunk)(runs, hparams, images).jaxpr)
+    counted = counting.products(counting.live(jax.make_jaxpr(chunk)(runs, hparams, images).jaxpr))
     found = steady.medians({"training": training}, rounds)["training"]
     best = product(*layer(task), rounds, repeats).product_gflops * 1e9 * work / counted
     return ImagesShare(name, found, best, found / best)
