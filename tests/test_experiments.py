@@ -461,8 +461,8 @@ def chosen(line: str, monkeypatch) -> Experiment:
 def test_every_kind_of_option(monkeypatch):
     asked = chosen(
         "train ppo --env Acrobot-v1 --num-envs 64 --learning-rate 1e-3:0 --clip 0.3:0.1:0.5 --discount 0.9 "
-        "--network.hidden 32 16 --network.activation relu --network.dtype bfloat16 --optimizer.name adamw --optimizer.weight-decay 0.1 "
-        "--eval-greedy --steps 1000 --seed 3 --seeds 2",
+        "--network.hidden 32 16 --network.activation relu --network.dtype bfloat16 "
+        "--optimizer.name adamw --optimizer.weight-decay 0.1 --eval-greedy --steps 1000 --seed 3 --seeds 2",
         monkeypatch,
     )
     assert asked.source.env == "Acrobot-v1" and (asked.steps, asked.seed, asked.seeds) == (1000, 3, 2)
