@@ -129,9 +129,13 @@ import jax, peer_rejax, peer_sb3
 task = json.loads(sys.argv[1])
 state = peer_rejax.build(task).train(rng=jax.random.PRNGKey(0))[0]
 critic = state.q_ts if task["algorithm"] == "dqn" else state.critic_ts
-model = peer_sb3.build(task)
-model.learn(task["steps"])
-print(int(state.global_step), int(critic.step), model.num_timesteps, model._n_updates)
+model, half, epsilon = peer_sb3.build(task), task["steps"] // 2, []
+if task["algorithm"] == "dqn":
+    peer_sb3.like_the_others(model, 10 * task["steps"])
+for part in range(2):
+    model.learn(half, reset_num_timesteps=part == 0)
+    epsilon.append(getattr(model, "exploration_rate", 0))
+print(int(state.global_step), int(critic.step), model.num_timesteps, model._n_updates, *epsilon)
 """
 
 
@@ -148,11 +152,14 @@ def test_the_warm_up_counts_alike(algorithm):
         check=True,
         env={**os.environ, "PYTHONPATH": ""},
     )
-    rejax, sb3 = np.array(done.stdout.split()[-4:], int).reshape(2, 2)
+    *counts, half_way, at_the_end = done.stdout.split()[-6:]
+    rejax, sb3 = np.array(counts, int).reshape(2, 2)
     ours = counted(task)
     assert ours == (task.steps, (task.steps - task.warmup) // task.num_envs) == tuple(sb3)
     late = algorithm in ("ddpg", "td3")
     assert tuple(rejax) == (ours[0], ours[1] - late)
+    if algorithm == "dqn":  # a tenth of ten times the steps; the calls of `learn` do not matter
+        assert (float(half_way), float(at_the_end)) == (pytest.approx(0.525), pytest.approx(0.05))
 
 
 def counted(task):

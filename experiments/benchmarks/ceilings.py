@@ -119,7 +119,7 @@ def _random_action(space: Any, key: jax.Array, count: int) -> jax.Array:
 
 
 class Product(NamedTuple):
-    """A matrix product of one size, [m, k] times [k, n], as a network computes it in this program's steady state."""
+    """A matrix product of one size, [m, k] times [k, n], in billions of multiplications and additions a second."""
 
     size: str  # m x k x n
     product_gflops: float  # of a layer, in turn with the product back to its inputs

@@ -68,9 +68,9 @@ def build(task: dict[str, Any]) -> Any:
 
 
 def like_the_others(model: DQN, steps: int) -> None:
-    """Give DQN a squared error, and an epsilon that falls over the first tenth of `steps`, whatever `learn` is told.
+    """Give DQN a squared error, and an epsilon that falls over the first tenth of `steps`.
 
-    Each call of `learn` would take the steps so far and its own for the whole training.
+    By itself each call of `learn` takes the steps so far and its own for the whole training.
     """
     dqn.F = SimpleNamespace(smooth_l1_loss=lambda value, target: 0.5 * torch.nn.functional.mse_loss(value, target))
     model.exploration_schedule = lambda _: max(0.05, 1.0 - 0.95 * model.num_timesteps / (0.1 * steps))

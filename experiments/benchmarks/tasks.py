@@ -157,9 +157,9 @@ def tiny(task: Task) -> Task:
     if isinstance(task, OnPolicy):
         steps = 2 * task.num_envs * 8
         return dataclasses.replace(task, steps=steps, torch_steps=steps, num_steps=8, eval_episodes=2)
-    sizes = {"steps": 40, "torch_steps": 24, "capacity": 32, "warmup": 16}  # of each environment
-    total = {name: task.num_envs * size for name, size in sizes.items()}
-    return dataclasses.replace(task, **total, batch_size=8, eval_episodes=2)
+    count = task.num_envs
+    small = dataclasses.replace(task, batch_size=8, eval_episodes=2)
+    return dataclasses.replace(small, steps=40 * count, torch_steps=24 * count, capacity=32 * count, warmup=16 * count)
 
 
 def to_json(task: Any) -> str:
