@@ -387,7 +387,7 @@ def results(words: list[str]) -> int:
     summary = "Train presets over their seeds, all if none is named, and write the table of their scores."
     asked = options.parse(words, Results(), "python -m experiments results [PRESET ...]", summary)
     left = table.run(chosen, Path(asked.runs), Path(asked.out))
-    print(f"Left: {', '.join(left)}. The same command goes on from here." if left else asked.out)
+    print(f"Not finished: {len(left)}, {left[0]} first. The same command goes on from here." if left else asked.out)
     return 1 if left else 0
 
 

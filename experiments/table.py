@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -107,7 +108,7 @@ def rows(name: str, path: Path) -> Iterator[Row]:
             seconds=last[0]["step"] * len(last) / speed if speed else None,
             command=f"python -m experiments train --preset {name} --seeds {len(last)}",
             machine=f"{config.get('processor') or config['machine']}, {config['device']}",
-            revision=str(config["git"])[:10],
+            revision=re.sub(r"(\w{10})\w*", r"\1", config["git"] or ""),  # with the plus sign of changed files
         )
 
 

@@ -188,7 +188,7 @@ def test_a_line_of_the_table_says_where_its_run_was_made(monkeypatch):
     monkeypatch.setattr(presets, "PRESETS", {"toy-walk": walk})
     assert cli.main("results --out table.md".split()) == 0
     for name, changes in {
-        "config.json": {"git": "0123456789abcdef", "processor": "1 x abacus", "device": "1 x tpu"},
+        "config.json": {"git": "0123456789abcdef+", "processor": "1 x abacus", "device": "1 x tpu"},
         "summary.json": {"steps_per_second": None},  # it was stopped after its last update
     }.items():
         path = Path("runs/results/toy-walk") / name
@@ -197,7 +197,7 @@ def test_a_line_of_the_table_says_where_its_run_was_made(monkeypatch):
     lines = read_table()
     assert [line["metric"] for line in lines] == ["return", "size"]
     for line in lines:
-        assert (line["revision"], line["machine"], line["seconds"]) == ("0123456789", "1 x abacus, 1 x tpu", "")
+        assert (line["revision"], line["machine"], line["seconds"]) == ("0123456789+", "1 x abacus, 1 x tpu", "")
 
 
 def test_a_preset_that_cannot_be_trained_says_why_and_stops_no_other(monkeypatch, capsys):
@@ -208,7 +208,7 @@ def test_a_preset_that_cannot_be_trained_says_why_and_stops_no_other(monkeypatch
     missing, found = read_table()
     assert missing["preset"] == "`vae-lost`" and "nowhere" in missing["algorithm"] and missing["score"] == ""
     assert found["preset"] == "`toy-walk`" and found["score"]
-    assert "Left: vae-lost" in capsys.readouterr().out
+    assert "Not finished: 1, vae-lost first" in capsys.readouterr().out
 
 
 def test_steps_of_a_summary_include_the_warm_up():
