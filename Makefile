@@ -23,7 +23,7 @@ preflight: $(INSTALLED)
 	$(RUN) pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[test,tpu]'
 	JAX_PLATFORMS=cpu $(RUN) pytest tests/test_preflight.py -m 'slow or not slow' --numprocesses auto
 
-# Speed against ceilings, other libraries and size; about an hour on two quiet cores.
+# Speed against ceilings, other libraries and size; an hour and a quarter on two quiet cores.
 bench: $(INSTALLED) peers
 	$(RUN) experiments bench --out experiments/results/bench.json
 

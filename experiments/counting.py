@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 from jax.extend import core as jax_core
+from jax.interpreters import partial_eval
 
 
 def products(jaxpr: Any) -> float:
@@ -23,6 +24,11 @@ def products(jaxpr: Any) -> float:
         # Of the branches of a `cond`, one is taken.
         total += times * (max(inside, default=0.0) if equation.primitive.name == "cond" else sum(inside))
     return total
+
+
+def live(jaxpr: Any) -> Any:
+    """`jaxpr` less what none of its results needs: gradients to inputs, say, which a compiler leaves out as well."""
+    return partial_eval.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))[0]
 
 
 def _jaxprs(value: Any) -> list[Any]:

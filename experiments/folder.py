@@ -50,6 +50,7 @@ def create(path: str | None, experiment: Experiment, content: dict[str, Any]) ->
             "versions": versions(),
             "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
             "machine": platform.platform(),
+            "processor": f"{os.cpu_count()} x {processor()}",
             "git": git_revision(),
         },
     )
@@ -109,6 +110,16 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
+
+
+def processor() -> str:
+    """The name of this machine's processor."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor())
 
 
 def git_revision() -> str | None:

@@ -29,6 +29,11 @@ def plain(name: str) -> str:
     return name.removeprefix("eval/")
 
 
+def all_steps(experiment: Experiment, step: int) -> int:
+    """`step` of the metrics and those before the first update, at random, that fill a replay buffer."""
+    return step + getattr(experiment.config, "warmup", 0)
+
+
 def finish(restored: Restored, timing: dict[str, Any]) -> dict[str, Any]:
     """Write summary.json and the pictures of a finished run, print what matters, return the summary."""
     path, experiment, _, _ = restored
@@ -44,7 +49,7 @@ def finish(restored: Restored, timing: dict[str, Any]) -> dict[str, Any]:
         "interval": [low, high],
         "seeds": len(last),
         "diverged_seeds": diverged,
-        "steps": last[0]["step"],
+        "steps": all_steps(experiment, last[0]["step"]),
         **timing,
     }
     folder.write_json(path / folder.SUMMARY, report)
@@ -61,7 +66,8 @@ def text(report: dict[str, Any], experiment: Experiment, path: Path, pictures: l
     unit = f" {learner.unit}" if learner.unit else ""
     speed = report["steps_per_second"]
     lines = [
-        f"score     {plain(learner.score)} {report['interquartile_mean']:.4g}{unit} ({over})",
+        f"score     {plain(learner.score)} {report['interquartile_mean']:.4g}{unit} ({over}), "
+        f"{report['steps']:,} {experiment.source.unit} each",
         f"speed     {speed:,.0f} {experiment.source.unit} per second, all seeds together"
         if speed
         else "speed     nothing was left to do",

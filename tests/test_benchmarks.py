@@ -2,15 +2,39 @@
 
 import dataclasses
 import json
+import os
+import subprocess
 import sys
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
+from jax import numpy as jnp
+from jax import random
 
 from experiments import cli, registry
-from experiments.benchmarks import anatomy, contest, pictures, protocol, report, sampling, scaling, searching, tasks
+from experiments.benchmarks import (
+    anatomy,
+    ceilings,
+    contest,
+    cores,
+    images,
+    ours,
+    pictures,
+    protocol,
+    report,
+    sampling,
+    scaling,
+    searching,
+    steady,
+    tasks,
+)
 from generative import layers
+from jaxrl import replay
+from jaxrl.core import loop
 
 FAKE = """
 import sys
@@ -18,7 +42,9 @@ sys.path.insert(0, {folder!r})
 import protocol
 def start(task):
     print("a library's own line")
-    return lambda number: protocol.Round(task["steps"], {seconds} * (1 + number), 7.0 + number), 0.25
+    def play(number):
+        return protocol.Round(task["steps"], {seconds} * (1 + number), 7.0 + number, task["steps"] * (1 + number))
+    return protocol.Ready(play, 0.25, "abacus", ())
 protocol.serve(start)
 """
 
@@ -45,9 +71,9 @@ def test_ratios_medians_and_scores(tmp_path, monkeypatch):
     assert ours.steps_per_second == 100 / (0.5 * 2) and ours.ours_over_theirs == 1
     assert ours.fastest == 100 / 0.5 and ours.slowest == pytest.approx(100 / (0.5 * 3))
     assert rejax.steps_per_second == 25 and rejax.ours_over_theirs == 4 and sb3.ours_over_theirs == 8
-    assert ours.score == rejax.score == 8.0 and ours.steps_scored == 100  # each round a training
+    assert ours.score == rejax.score == 8.0 and ours.metric == "return"  # each round a training
     assert sb3.score == 9.0 and sb3.steps_scored == 300  # the rounds are one training
-    assert ours.compile_seconds == 0.25 and ours.peak_megabytes > 1
+    assert ours.compile_seconds == 0.25 and ours.peak_megabytes > 1 and ours.device == "abacus"
 
 
 def test_a_contestant_that_fails_is_quoted(tmp_path, monkeypatch):
@@ -75,6 +101,76 @@ def test_every_contestant_gets_the_same_command_but_for_its_program():
     assert set(contest.contestants(tasks.get("vae"), None)) == {"jaxrl"}
 
 
+PEERS = Path(__file__).parents[1] / ".venv-peers" / "bin" / "python"
+installed = pytest.mark.skipif(not PEERS.exists(), reason="other libraries are not installed: `make peers`")
+
+
+@pytest.mark.slow
+@installed
+@pytest.mark.parametrize("name", ["ppo-cartpole-4x8", "dqn-cartpole-10x1", "ddpg-pendulum-1x1", "vae", "pixelcnn"])
+def test_contestants_do_as_much_and_are_scored_alike(name):
+    rows = contest.run(name, tasks.tiny(tasks.get(name)), 2, PEERS)
+    assert {row.contestant for row in rows} == set(contest.contestants(tasks.get(name), PEERS))
+    scored = {row.contestant: row.steps_scored for row in rows}
+    task = tasks.tiny(tasks.get(name))
+    if "stable-baselines3" in scored:  # ten steps after the warm-up, then two rounds
+        assert scored.pop("stable-baselines3") == task.warmup + task.num_envs * 10 + 2 * task.torch_steps
+    assert set(scored.values()) == {task.steps}
+    assert all(row.score is not None and row.versions and row.device for row in rows)
+    if isinstance(task, tasks.Images):  # hardly trained, by one or a few steps: near each other
+        ours, theirs = (row.score for row in rows)
+        assert 0.5 < ours / theirs < 2.0
+
+
+COUNT = """
+import json, sys
+sys.path.insert(0, {folder!r})
+import jax, peer_rejax, peer_sb3
+task = json.loads(sys.argv[1])
+state = peer_rejax.build(task).train(rng=jax.random.PRNGKey(0))[0]
+critic = state.q_ts if task["algorithm"] == "dqn" else state.critic_ts
+model, half, epsilon = peer_sb3.build(task), task["steps"] // 2, []
+if task["algorithm"] == "dqn":
+    peer_sb3.like_the_others(model, 10 * task["steps"])
+for part in range(2):
+    model.learn(half, reset_num_timesteps=part == 0)
+    epsilon.append(getattr(model, "exploration_rate", 0))
+print(int(state.global_step), int(critic.step), model.num_timesteps, model._n_updates, *epsilon)
+"""
+
+
+@pytest.mark.slow
+@installed
+@pytest.mark.parametrize("algorithm", ["dqn", "ddpg", "td3", "sac"])
+def test_the_warm_up_counts_alike(algorithm):
+    name = "dqn-cartpole-10x1" if algorithm == "dqn" else f"{algorithm}-pendulum-1x1"
+    task = dataclasses.replace(tasks.tiny(tasks.get(name)), capacity=1000)  # everything
+    done = subprocess.run(
+        [str(PEERS), "-c", COUNT.format(folder=str(contest.HERE)), tasks.to_json(task)],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": ""},
+    )
+    *counts, half_way, at_the_end = done.stdout.split()[-6:]
+    rejax, sb3 = np.array(counts, int).reshape(2, 2)
+    ours = counted(task)
+    assert ours == (task.steps, (task.steps - task.warmup) // task.num_envs) == tuple(sb3)
+    late = algorithm in ("ddpg", "td3")
+    assert tuple(rejax) == (ours[0], ours[1] - late)
+    if algorithm == "dqn":  # a tenth of ten times the steps; the calls of `learn` do not matter
+        assert (float(half_way), float(at_the_end)) == (pytest.approx(0.525), pytest.approx(0.05))
+
+
+def counted(task):
+    """Environment and gradient steps of a training of ours."""
+    learner, hparams, source, num_updates, _ = ours.agent(task)
+    run = loop.start(learner, random.key(0), hparams, source, num_updates)
+    state = jax.jit(partial(loop.chunk, learner, num_updates))(run, hparams, source)[0].state
+    fitted = state.fit if task.algorithm == "dqn" else state.critic if task.algorithm == "ddpg" else state.critics
+    return int((state.buffer.kind != replay.EMPTY).sum()), int(fitted.opt_state[0].count)
+
+
 def test_unknown_benchmarks_are_refused_with_the_nearest_name(capsys):
     assert cli.main("bench ppo-cartpole-4x2".split()) == 2
     assert "ppo-cartpole-4x8" in capsys.readouterr().err
@@ -84,26 +180,95 @@ def test_the_protocol_imports_nothing_of_ours():
     assert "experiments" not in Path(protocol.__file__).read_text()
 
 
+def test_the_file_of_a_benchmark_says_where_it_was_measured(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(contest, "contestants", lambda task, peers: {contest.OURS: fake(tmp_path, "ours", 0.5)})
+    caching = jax.config.values["jax_enable_compilation_cache"]
+    monkeypatch.setattr(cli, "cache_programs", lambda: None)
+    try:
+        assert cli.main("bench ppo-cartpole-4x1 --rounds 1 --out bench.json".split()) == 0
+    finally:
+        jax.config.update("jax_enable_compilation_cache", caching)
+    found = json.loads(Path("bench.json").read_text())
+    assert found["machine"].keys() >= {"processor", "cores", "devices", "device_kind", "versions", "git_revision"}
+    assert found["machine"]["versions"].keys() >= {"python", "jax", "jaxlib"}
+    (row,) = found["rows"]
+    assert row["benchmark"] == row["task"] == "ppo-cartpole-4x1" and row["device"] == "abacus"
+    assert row.keys() == {"benchmark", *(field.name for field in dataclasses.fields(contest.Row))}
+
+
+def test_speed_over_layouts_is_that_of_the_same_round(monkeypatch):
+    speeds = {"one core": [1.0, 2.0, 4.0], "plain": [2.0, 2.0, 8.0], "spread": [6.0, 8.0, 8.0]}
+
+    class Layout:
+        def __init__(self, speeds):
+            self.speeds = lambda: speeds
+            self.about = {"compile_seconds": 1.0}
+
+        def play(self, number):
+            pass
+
+    def started(name, command, layout):
+        return nullcontext(Layout(speeds["one core" if layout.one_core else "plain" if found.pop() else "spread"]))
+
+    found = [False, True]  # the first of one device that may use all cores is the plain one
+    monkeypatch.setattr(contest, "started", started)
+    one, plain, spread = cores.run(3)
+    assert (one.layout, plain.layout, spread.layout) == ("one core", "plain", "spread")
+    assert (one.over_one_core, plain.over_one_core, spread.over_one_core) == (1, 2, 4)
+    assert (one.over_plain, plain.over_plain, spread.over_plain) == (0.5, 1, 3)
+    assert (spread.steps_per_second, spread.slowest, spread.fastest) == (8, 6, 8)
+
+
+def test_a_model_is_held_against_its_own_products(monkeypatch):
+    task = tasks.tiny(tasks.get("vae"))
+    monkeypatch.setattr(steady, "compiled", lambda *_: None)
+    monkeypatch.setattr(steady, "medians", lambda *_: {"training": 50.0})
+    monkeypatch.setattr(ceilings, "product", lambda *_: ceilings.Product("", 1.0, 0.0))
+    found = ceilings.of_task("vae", task, 1)
+    pixels, (wide, narrow), latent = task.side**2, task.hidden, task.latent_size
+    encoder = pixels * wide + wide * narrow + narrow * 2 * latent
+    decoder = latent * narrow + narrow * wide + wide * pixels
+    # Forward, to the weights, and, but for the first layer, to the inputs.
+    assert found.products == pytest.approx(1e9 / (6 * (encoder + decoder) - 2 * pixels * wide))
+    assert found.share_of_products == 50.0 / found.products
+
+
+@pytest.mark.parametrize("side", [8, 9, 28])
+def test_images_are_digits_enlarged(side, tmp_path):
+    written = images.read(str(images.write(side, tmp_path)), side)
+    here = images.read("", side)
+    for split in ("train", "test"):
+        np.testing.assert_array_equal(written[split], here[split])
+    times, small = side // 8, images.enlarged(8)["train"]
+    assert here["train"].shape[1:] == (side, side) and set(np.unique(small)) == {0, 1}
+    np.testing.assert_array_equal(here["train"].sum((1, 2)), times**2 * small.sum((1, 2)))
+    blank = (side - 8 * times) // 2
+    np.testing.assert_array_equal(here["train"][:, blank::times, blank::times][:, :8, :8], small)
+
+
+def test_products_neither_grow_nor_fade():
+    programs = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(steady, "compiled", lambda function, work, *args: programs.append((function, args)))
+        patch.setattr(steady, "medians", lambda *_: {"product": 1.0, "weight_gradient": 1.0})
+        ceilings.product(32, 24, 8, rounds=1, repeats=50)
+    there_and_back, weight_gradient = (function(*args) for function, args in programs)
+    assert 0.1 < jnp.abs(there_and_back).mean() < 1.0
+    (batch, gradient) = programs[1][1]
+    np.testing.assert_allclose(weight_gradient, batch.T @ gradient, rtol=1e-2, atol=1e-2)
+
+
+RATIOS = {
+    "share_of_acting": ("training", "acting"),
+    "share_of_products": ("training", "products"),
+    "naive_over_cached": ("naive_seconds", "cached_seconds"),
+}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name",
-    [
-        "hardware",
-        "ppo-cartpole-4x1",
-        "dqn-cartpole-10x8",
-        "td3-pendulum-1x1",
-        "vae",
-        "pixelcnn",
-        "ceilings",
-        "anatomy",
-        "cores",
-        "scaling-capacity",
-        "scaling-side",
-        "sampling",
-        "searching",
-    ],
-)
-def test_every_kind_of_benchmark_runs(name, tmp_path):
+@pytest.mark.parametrize("name", report.names())
+def test_every_benchmark_runs(name, tmp_path):
     result = report.run([name], 2, None, tiny=True)
     json.dumps(result)
     pictures.draw(result["rows"], tmp_path / "picture.png")
@@ -111,9 +276,11 @@ def test_every_kind_of_benchmark_runs(name, tmp_path):
     assert (tmp_path / "picture.png").exists() == drawn
     assert result["rows"] and all(row["benchmark"] == name for row in result["rows"])
     for row in result["rows"]:
+        for ratio, (above, below) in RATIOS.items():
+            assert ratio not in row or row[ratio] == pytest.approx(row[above] / row[below])
         numbers = {key: value for key, value in row.items() if isinstance(value, int | float)}
         # Its rounds are too short for a score to mean anything, but a speed is a speed.
-        scores = ("score", "steps_scored", "over_random", "over_random_low", "over_random_high")
+        scores = ("score", "over_random", "over_random_low", "over_random_high")
         assert all(value > 0 for key, value in numbers.items() if key not in scores), row
 
 
@@ -176,7 +343,9 @@ def test_halving_spends_as_much_as_random_search_and_keeps_the_best():
 @pytest.mark.slow
 def test_memory_grows_with_lanes_and_capacity():
     dqn = tasks.get("dqn-cartpole-10x1")
-    small = scaling.training(dataclasses.replace(dqn, capacity=1000), 2, 2)
-    large = scaling.training(dataclasses.replace(dqn, capacity=100_000), 2, 2)
+    small, small_state = scaling.training(dataclasses.replace(dqn, capacity=1000), 2, 2)
+    large, large_state = scaling.training(dataclasses.replace(dqn, capacity=100_000), 2, 2)
     # An observation of four floats, an action, a reward and a mark, once and not copied.
-    assert 0.9 < (large.bytes_needed - small.bytes_needed) / (99_000 * (16 + 4 + 4 + 1)) < 2.2
+    grown = 99_000 * (16 + 4 + 4 + 1)
+    assert large_state - small_state == grown
+    assert 0.9 < (large.bytes_needed - small.bytes_needed) / grown < 2.2

@@ -1,6 +1,7 @@
 """The command line and its run folders, with a toy learner where no real one is needed."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -46,10 +47,18 @@ class Config:
     batch: int = 4  # examples per update
     network: MLP | CNN = MLP((8,))  # no use here
     eval_scale: float = 1.0  # of the score
+    eval_episodes: int = 16  # no use here
 
     @property
     def steps_per_update(self) -> int:
         return self.batch
+
+
+@dataclass(frozen=True)
+class Warm(Config):
+    """With steps before the first update."""
+
+    warmup: int = 5
 
 
 class Hyperparams(NamedTuple):
@@ -122,6 +131,26 @@ def assert_same_run(one, other) -> None:
         np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
 
 
+# Compiled programs
+
+
+@pytest.mark.parametrize("asked", [{}, {"JAX_COMPILATION_CACHE_DIR": "elsewhere"}], ids=["by default", "as asked"])
+def test_the_command_line_keeps_compiled_programs(asked, tmp_path):
+    script = (
+        "import jax; from experiments import cli; cli.main(['resume']); print(jax.config.jax_compilation_cache_dir)"
+    )
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
+    child = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**kept, "PYTHONPATH": str(Path(cli.__file__).parents[1]), "XDG_CACHE_HOME": str(tmp_path), **asked},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    folder = child.stdout.strip()
+    assert folder == "elsewhere" if asked else Path(folder).parent == tmp_path / "jaxrl"
+
+
 # The results table
 
 
@@ -129,22 +158,70 @@ def test_results_table(monkeypatch, capsys):
     toy_preset = presets.Preset("toy", sources.Environment(), 80, evaluations=10, seeds=3, published="0 (nobody)")
     monkeypatch.setattr(presets, "PRESETS", {"toy-walk": toy_preset, "toy-jump": replace(toy_preset, steps=40)})
     assert cli.main("results --out table.md".split()) == 0
-    header, _, walk, jump = Path("table.md").read_text().splitlines()[2:]
-    columns = [cell.strip() for cell in header.strip("|").split("|")]
-    line = dict(zip(columns, (cell.strip() for cell in walk.strip("|").split("|")), strict=True))
-    assert (line["learner"], line["steps per seed"], line["seeds"]) == ("toy", "80", "3")
+    line, jump = read_table()
+    assert (line["algorithm"], line["steps"], line["seeds"], line["metric"]) == ("toy", "80", "3", "return")
     scores = folder.column(folder.read_metrics(Path("runs/results/toy-walk")), "eval/return")[-1]
-    assert float(line["score"].removeprefix("return ")) == pytest.approx(stats.interquartile_mean(scores), rel=1e-3)
+    assert float(line["score"]) == pytest.approx(stats.interquartile_mean(scores), rel=1e-3)
     assert float(line["worst"]) == pytest.approx(scores.min(), rel=1e-3)
     assert line["published"] == "0 (nobody)" and "--preset toy-walk --seeds 3" in line["command"]
-    assert "| 40 |" in jump
-    # What is finished is read, not trained: the table is the same, timings included.
+    assert line["protocol"] == "16 episodes per seed" and jump["steps"] == "40"
+    # What is finished is read, not trained: the table is the same, timings included, whichever of it is asked for.
     before = Path("table.md").read_text()
     monkeypatch.setattr(training, "train", None)
-    assert cli.main("results toy-walk toy-jump --out table.md".split()) == 0
+    assert cli.main("results toy-jump --out table.md".split()) == 0
     assert Path("table.md").read_text() == before
     assert cli.main("results toy-wok".split()) == 2
     assert "toy-walk" in capsys.readouterr().err
+
+
+def read_table() -> list[dict[str, str]]:
+    """Each line of table.md by its columns."""
+    header, _, *lines = (
+        [cell.strip() for cell in line.removeprefix("|").removesuffix("|").split("|")]
+        for line in Path("table.md").read_text().splitlines()[2:]
+    )
+    return [dict(zip(header, line, strict=True)) for line in lines]
+
+
+def test_a_line_of_the_table_says_where_its_run_was_made(monkeypatch):
+    walk = presets.Preset("toy", sources.Environment(), 8, evaluations=1, seeds=2, metrics=("eval/return", "size"))
+    monkeypatch.setattr(presets, "PRESETS", {"toy-walk": walk})
+    assert cli.main("results --out table.md".split()) == 0
+    for name, changes in {
+        "config.json": {"git": "0123456789abcdef+", "processor": "1 x abacus", "device": "1 x tpu"},
+        "summary.json": {"steps_per_second": None},  # it was stopped after its last update
+    }.items():
+        path = Path("runs/results/toy-walk") / name
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    assert cli.main("results --out table.md".split()) == 0
+    lines = read_table()
+    assert [line["metric"] for line in lines] == ["return", "size"]
+    for line in lines:
+        assert (line["revision"], line["machine"], line["seconds"]) == ("0123456789+", "1 x abacus, 1 x tpu", "")
+
+
+def test_a_preset_that_cannot_be_trained_says_why_and_stops_no_other(monkeypatch, capsys):
+    walk = presets.Preset("toy", sources.Environment(), 8, evaluations=1, seeds=2)
+    lost = presets.Preset("vae", sources.Data("mnist", data_folder="nowhere"), 100)
+    monkeypatch.setattr(presets, "PRESETS", {"vae-lost": lost, "toy-walk": walk})
+    assert cli.main("results --out table.md".split()) == 1
+    missing, found = read_table()
+    assert missing["preset"] == "`vae-lost`" and "nowhere" in missing["algorithm"] and missing["score"] == ""
+    assert found["preset"] == "`toy-walk`" and found["score"]
+    assert "Not finished: 1, vae-lost first" in capsys.readouterr().out
+
+
+def test_steps_of_a_summary_include_the_warm_up():
+    result = training.train(replace(toy(steps=8, evaluations=1), config=Warm()), run_dir="run")
+    assert result.summary is not None and result.summary["steps"] == 8 + Warm().warmup
+    assert folder.read_metrics(Path("run"))[-1]["step"] == 8
+
+
+def test_metrics_of_the_presets_are_there():
+    for preset in presets.PRESETS.values():
+        learner = registry.get(preset.algorithm)
+        assert not preset.metrics or learner.score in preset.metrics or preset.algorithm == "gan"
+        assert all(metric.startswith("eval/") for metric in preset.metrics)
 
 
 # Scores
@@ -384,13 +461,13 @@ def chosen(line: str, monkeypatch) -> Experiment:
 def test_every_kind_of_option(monkeypatch):
     asked = chosen(
         "train ppo --env Acrobot-v1 --num-envs 64 --learning-rate 1e-3:0 --clip 0.3:0.1:0.5 --discount 0.9 "
-        "--network.hidden 32 16 --network.activation relu --optimizer.name adamw --optimizer.weight-decay 0.1 "
-        "--eval-greedy --steps 1000 --seed 3 --seeds 2",
+        "--network.hidden 32 16 --network.activation relu --network.dtype bfloat16 "
+        "--optimizer.name adamw --optimizer.weight-decay 0.1 --eval-greedy --steps 1000 --seed 3 --seeds 2",
         monkeypatch,
     )
     assert asked.source.env == "Acrobot-v1" and (asked.steps, asked.seed, asked.seeds) == (1000, 3, 2)
     assert asked.config.num_envs == 64 and asked.config.eval_greedy
-    assert asked.config.network == MLP((32, 16), "relu")
+    assert asked.config.network == MLP((32, 16), "relu", dtype="bfloat16")
     assert (asked.config.optimizer.name, asked.config.optimizer.weight_decay) == ("adamw", 0.1)
     assert asked.hparams.learning_rate == Linear(1e-3, 0.0, 1.0)
     assert asked.hparams.clip == Linear(0.3, 0.1, 0.5)

@@ -228,9 +228,13 @@ def test_what_is_allowed_passes(path: str, source: str) -> None:
     ("floors", "strangers"),
     [
         (["jaxrl/core", "generative"], ["gymnax", "matplotlib", "pandas", *LATE, "tensorstore", "tqdm", "tyro"]),
+        (
+            ["jaxrl/core", "jaxrl/algorithms"],
+            ["gymnax", "matplotlib", "pandas", "libtpu", *(set(LATE) - {"scipy"}), "tensorstore", "tqdm", "tyro"],
+        ),
         (["jaxrl/core", "jaxrl", "generative"], ["brax", "orbax", "pooch", "sklearn", "tensorstore", "tqdm", "tyro"]),
     ],
-    ids=["core and generative", "whole library"],
+    ids=["core and generative", "core and algorithms", "whole library"],
 )
 def test_importing_the_library_stays_light(floors: list[str], strangers: list[str]) -> None:
     """Nothing comes in by way of others either. (Gymnax itself draws in matplotlib and pandas.)"""

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from experiments import presets, registry
-from experiments.experiment import build
+from experiments.experiment import Experiment, build
 from jaxrl.core import stats
 
 pytestmark = pytest.mark.learning
@@ -44,9 +44,8 @@ GOALS = [
 ]
 
 
-def scores(goal: Goal) -> np.ndarray:
+def scores(goal: Goal, experiment: Experiment) -> np.ndarray:
     """The score [S] of every seed at the end of its run, whatever came before."""
-    experiment = presets.get(goal.preset)
     config = dataclasses.replace(experiment.config, eval_episodes=goal.episodes)
     experiment = dataclasses.replace(experiment, config=config, seeds=goal.seeds, evaluations=1)
     program = build(experiment)
@@ -59,9 +58,17 @@ def scores(goal: Goal) -> np.ndarray:
 
 @pytest.mark.parametrize("goal", GOALS, ids=lambda goal: goal.preset)
 def test_preset_reaches_its_score(goal: Goal) -> None:
-    found = scores(goal)
+    found = scores(goal, presets.get(goal.preset))
     assert found.shape == (goal.seeds,)
     middle = stats.interquartile_mean(found)
     print(f"{goal.preset}: interquartile mean {middle:.2f}, seeds {np.sort(found).round(1).tolist()}")
     assert middle >= goal.middle, found
     assert goal.every is None or found.min() >= goal.every, found
+
+
+def test_arithmetic_in_bfloat16_reaches_the_score() -> None:
+    goal, experiment = Goal("ppo-cartpole", 8, 490), presets.get("ppo-cartpole")
+    network = dataclasses.replace(experiment.config.network, dtype="bfloat16")
+    config = dataclasses.replace(experiment.config, network=network)
+    found = scores(goal, dataclasses.replace(experiment, config=config, steps=200_000))
+    assert stats.interquartile_mean(found) >= goal.middle, found

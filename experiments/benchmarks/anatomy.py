@@ -122,7 +122,7 @@ def of_learner(learner: str, rounds: int, longest: float = 0.1) -> Row:
         preset=name,
         steps=program.steps_per_update,
         milliseconds=1e3 / steady.medians({"whole": whole}, rounds)["whole"],
-        floor=floating / ceilings.of_machine(rounds).product_gflops / 1e6,
+        floor=floating / ceilings.product(2048, 64, 64, rounds, 200).product_gflops / 1e6,
         operations=round(sum(times[operation] for operation in found) / PROFILED),
         **{kind: spent[kind] / sum(spent.values()) for kind in PARTS},
     )

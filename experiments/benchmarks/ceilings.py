@@ -1,5 +1,7 @@
 """What bounds a training on this machine: the environment alone, acting without learning, a product, a copy."""
 
+import math
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -7,11 +9,16 @@ import jax
 from jax import lax, random
 from jax import numpy as jnp
 
+from experiments import counting
 from experiments.benchmarks import ours, steady, tasks
 from experiments.experiment import over_seeds
-from jaxrl import envs, rollout
+from jaxrl import envs, policies, rollout
 from jaxrl.core import keys, loop
-from jaxrl.envs import Discrete
+from jaxrl.core.networks import MLP
+from jaxrl.envs import Discrete, Spec
+
+# Of products: a layer of 64 units at small batches and a whole one, the autoencoder's first, a masked convolution.
+SIZES = ((128, 64, 64), (256, 64, 64), (2048, 64, 64), (100, 784, 200), (12_544, 288, 32))
 
 
 class Share(NamedTuple):
@@ -19,27 +26,64 @@ class Share(NamedTuple):
 
     task: str
     training: float
-    acting: float  # its network acting in its environments under the same scan, without learning
+    acting: float  # its network acting in its environments under the same scan, without learning; PPO's critic as well
     environment: float  # random actions in them
     share_of_acting: float
 
 
-def of_task(name: str, task: tasks.OnPolicy | tasks.OffPolicy, rounds: int) -> Share:
+class ImagesShare(NamedTuple):
+    """A model's speed beside that of its matrix products and convolutions, were they all plain products."""
+
+    task: str
+    training: float  # images per second
+    products: float  # images per second
+    share_of_products: float
+
+
+def of_task(name: str, task: tasks.Task, rounds: int) -> Share | ImagesShare:
+    """A training and its ceilings in alternation."""
+    return of_model(name, task, rounds) if isinstance(task, tasks.Images) else of_agent(name, task, rounds)
+
+
+def of_model(name: str, task: tasks.Images, rounds: int, repeats: int = 20) -> ImagesShare:
+    """Training beside products at the size of the layer that costs most."""
+    model, hparams, images, num_updates, steps_per_update = ours.subject(task)
+    learner = model._replace(evaluate=lambda *_: {})
+    runs = jax.jit(partial(loop.start, learner, num_updates=num_updates))(random.key(0), hparams, images)
+    chunk = partial(loop.chunk, learner, num_updates)
+    work = num_updates * steps_per_update
+    training = steady.compiled(chunk, work, runs, hparams, images)
+    counted = counting.products(counting.live(jax.make_jaxpr(chunk)(runs, hparams, images).jaxpr))
+    found = steady.medians({"training": training}, rounds)["training"]
+    best = product(*layer(task), rounds, repeats).product_gflops * 1e9 * work / counted
+    return ImagesShare(name, found, best, found / best)
+
+
+def layer(task: tasks.Images) -> tuple[int, int, int]:
+    """Sizes [m, k] times [k, n] of the costliest layer; of a masked convolution what its mask leaves, about half."""
+    if isinstance(task, tasks.Autoencoding):
+        return task.batch_size, task.side**2, task.hidden[0]
+    return task.batch_size * task.side**2, task.kernel**2 * task.features, task.features
+
+
+def of_agent(name: str, task: tasks.OnPolicy | tasks.OffPolicy, rounds: int) -> Share:
     """Training, acting and environment in alternation."""
-    agent, hparams, env_params, num_updates = ours.agent(task)
+    agent, hparams, env_params, num_updates, steps_per_update = ours.agent(task)
     env, _ = envs.make(task.env)
     learner = agent._replace(evaluate=lambda *_: {})
-    length = max(1, task.steps // task.num_envs)
-    work = length * task.num_envs * task.seeds
+    work = num_updates * steps_per_update * task.seeds
+    length = num_updates * steps_per_update // task.num_envs
+    value = critic(task, env.spec)
 
     def start(key, hparams, env_params):
         return loop.start(learner, key, hparams, env_params, num_updates)
 
     def act(run, _, env_params):
         def policy(key, obs):
-            return agent.act(key, run.state, obs), None
+            return agent.act(key, run.state, obs), value(run.state, obs)
 
-        return rollout.collect(env, policy, run.state.cursor, env_params, keys.unrolled(run.key), length)[0]
+        cursor, path = rollout.collect(env, policy, run.state.cursor, env_params, keys.unrolled(run.key), length)
+        return cursor, path.extra
 
     def wander(run, _, env_params):
         def policy(key, obs):
@@ -59,37 +103,70 @@ def of_task(name: str, task: tasks.OnPolicy | tasks.OffPolicy, rounds: int) -> S
     return Share(name, **found, share_of_acting=found["training"] / found["acting"])
 
 
+def critic(task: tasks.OnPolicy | tasks.OffPolicy, spec: Spec) -> Callable[[Any, jax.Array], jax.Array | None]:
+    """What PPO computes for each observation beside an action, from (state, obs); others compute nothing more."""
+    if isinstance(task, tasks.OffPolicy):
+        return lambda state, obs: None
+    description = MLP(task.hidden, task.activation)  # type: ignore[arg-type]
+    network = policies.actor_critic(spec, policies.head(spec.action, "gaussian"), description)
+    return lambda state, obs: network.apply(state.fit.params, obs)[1]
+
+
 def _random_action(space: Any, key: jax.Array, count: int) -> jax.Array:
     if isinstance(space, Discrete):
         return random.randint(key, (count,), 0, space.num)
     return random.uniform(key, (count, *space.shape), minval=jnp.array(space.low), maxval=jnp.array(space.high))
 
 
-class Hardware(NamedTuple):
-    """What the processor does at the sizes of small networks."""
+class Product(NamedTuple):
+    """A matrix product of one size, [m, k] times [k, n], in billions of multiplications and additions a second."""
 
-    product_gflops: float  # [2048, 64] times [64, 64]
-    weight_gradient_gflops: float  # [64, 2048] times [2048, 64]
+    size: str  # m x k x n
+    product_gflops: float  # of a layer, in turn with the product back to its inputs
+    weight_gradient_gflops: float  # [k, m] times [m, n]
+
+
+class Memory(NamedTuple):
+    """An array too large for caches, changed in place."""
+
     copy_gigabytes_per_second: float  # read and written, 64 MB
 
 
-def of_machine(rounds: int, repeats: int = 200) -> Hardware:
-    """A product as in a layer of 64 units, its weight gradient, and a copy too large for caches."""
-    key = random.key(0)
-    batch, kernel = random.normal(key, (2048, 64)), random.normal(key, (64, 64)) / 8
-    block = jnp.zeros(16 * 2**20)
+def product(m: int, k: int, n: int, rounds: int, repeats: int) -> Product:
+    """The speed of a product, of its gradient to the inputs and of that to the weights."""
+    batch_key, kernel_key, gradient_key = random.split(random.key(0), 3)
+    batch, gradient = random.normal(batch_key, (m, k)), random.normal(gradient_key, (m, n))
+    # Of orthogonal rows or columns: there and back nothing grows or fades, however often.
+    kernel = jnp.linalg.qr(random.normal(kernel_key, (max(k, n), min(k, n))))[0]
+    kernel = kernel if k >= n else kernel.T
 
-    def product(batch, kernel):
-        return lax.fori_loop(0, repeats, lambda _, batch: batch @ kernel, batch)
+    def there_and_back(batch, kernel):
+        return lax.fori_loop(0, repeats, lambda _, batch: batch @ kernel @ kernel.T, batch)
 
-    def weight_gradient(batch, kernel):
-        return lax.fori_loop(0, repeats, lambda _, kernel: batch.T @ (batch * kernel[0]), kernel)
+    def weight_gradient(batch, gradient):
+        def again(_, total):  # which has to depend on the one before, but hardly
+            return batch.T @ (gradient + 1e-6 * total[0])
 
-    work = 2 * 2048 * 64 * 64 * repeats
+        return lax.fori_loop(0, repeats, again, jnp.zeros((k, n)))
+
+    work = 2 * m * k * n * repeats
     programs = {
-        "product": steady.compiled(product, work, batch, kernel),
-        "weight_gradient": steady.compiled(weight_gradient, work, batch, kernel),
-        "copy": steady.compiled(lambda block: block + 1, 2 * block.nbytes, block),
+        "product": steady.compiled(there_and_back, 2 * work, batch, kernel),
+        "weight_gradient": steady.compiled(weight_gradient, work, batch, gradient),
     }
     found = steady.medians(programs, rounds)
-    return Hardware(*(found[name] / 1e9 for name in ("product", "weight_gradient", "copy")))
+    return Product(f"{m}x{k}x{n}", found["product"] / 1e9, found["weight_gradient"] / 1e9)
+
+
+def copy(rounds: int) -> Memory:
+    """The speed of memory."""
+    block = jnp.zeros(16 * 2**20)
+    program = steady.in_place(lambda block: block + 1, 2 * block.nbytes, block)
+    return Memory(steady.medians({"copy": program}, rounds)["copy"] / 1e9)
+
+
+def of_machine(rounds: int, repeats: int = 200) -> Iterator[Product | Memory]:
+    """Products at the sizes of small networks and of images, and memory."""
+    for size in SIZES:
+        yield product(*size, rounds, max(1, repeats * math.prod(SIZES[0]) // math.prod(size)))
+    yield copy(rounds)

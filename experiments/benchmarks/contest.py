@@ -1,24 +1,39 @@
 """Contestants in turn on one task, so that a noisy machine disturbs all alike; medians and ratios of the rounds.
 
-Every contestant is a process of its own, so that compilation, threads and peak memory are its own as well.
+Every contestant is a process of its own, so that compilation, threads and peak memory are its own as well. All get the
+same networks, batches, environment steps, and gradient steps for each of them. What they do differently nevertheless:
+
+- Rejax's PPO bounds each entry of a gradient (`optax.clip`), and actor and critic have an optimiser each; ours bounds
+  the norm of all gradients together, for one optimiser, as Stable-Baselines3 does. Rejax's clips values as well, and
+  does not scale down its actor's last layer.
+- Rejax's SAC acts by its policy in the warm-up, the others at random. Its TD3, and its DDPG made of TD3, wait one
+  gradient step longer. Of its DQN's actions that are scored, 0.5 % are at random; of the others' none.
+- Rejax and Stable-Baselines3 lower DQN's epsilon from the first step on, ours from the end of the warm-up.
+- Stable-Baselines3 trains once, its rounds being parts of that after the warm-up, which the others' rounds include; it
+  is scored over 10 episodes instead of 128.
 """
 
+import dataclasses
 import json
 import os
 import statistics
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.benchmarks import protocol, tasks
+from experiments.benchmarks import images, protocol, tasks
 
 HERE = Path(__file__).parent
 OURS = "jaxrl"
-REPEATABLE = {"JAX_ENABLE_COMPILATION_CACHE": "0"}  # a program from a cache would count as compiled at once
+ENVIRONMENT = {
+    "JAX_ENABLE_COMPILATION_CACHE": "0",  # a program from a cache would count as compiled at once
+    "XLA_PYTHON_CLIENT_PREALLOCATE": "false",  # or the first contestant on a GPU would leave the next no memory
+}
 
 
 @dataclass(frozen=True)
@@ -32,10 +47,13 @@ class Row:
     slowest: float  # of the rounds, steps per second
     fastest: float
     ours_over_theirs: float  # median over rounds of the ratio of speeds
+    metric: str  # what the score is
     score: float | None  # median over rounds; of a contestant whose rounds are one training, the last
-    steps_scored: int  # environment steps per seed behind the score
+    steps_scored: int  # environment steps or images per seed behind the score
     compile_seconds: float
     peak_megabytes: float  # of the whole process
+    device: str  # on which it trained
+    versions: dict[str, str]  # of its packages
 
 
 def contestants(task: tasks.Task, peers: Path | None) -> dict[str, list[str]]:
@@ -58,7 +76,7 @@ class Contestant:
     def __init__(self, name: str, process: subprocess.Popen[str]) -> None:
         self.name = name
         self.process = process
-        self.compile_seconds: float = self.hear()["compile_seconds"]
+        self.about = self.hear()
         self.rounds: list[dict[str, Any]] = []
 
     def hear(self) -> dict[str, Any]:
@@ -90,7 +108,7 @@ class Contestant:
 @contextmanager
 def started(name: str, command: list[str], task: Any) -> Iterator[Contestant]:
     """A contestant that has compiled; it ends with the context."""
-    environment = os.environ | REPEATABLE | {"PYTHONPATH": str(HERE.parent.parent) if name == OURS else str(HERE)}
+    environment = os.environ | ENVIRONMENT | {"PYTHONPATH": str(HERE.parent.parent) if name == OURS else str(HERE)}
     process = subprocess.Popen(
         [*command, tasks.to_json(task)],
         stdin=subprocess.PIPE,
@@ -113,6 +131,9 @@ def run(name: str, task: tasks.Task, rounds: int, peers: Path | None) -> list[Ro
         RuntimeError: a contestant failed.
     """
     with ExitStack() as stack:
+        if isinstance(task, tasks.Images):
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            task = dataclasses.replace(task, file=str(images.write(task.side, folder)))
         everyone = [stack.enter_context(started(*pair, task)) for pair in contestants(task, peers).items()]
         for number in range(rounds):
             for one in everyone:
@@ -125,19 +146,19 @@ def _row(name: str, task: tasks.Task, one: Contestant, mine: list[float]) -> Row
     speeds = one.speeds()
     in_parts = one.name == "stable-baselines3"
     scores = [played["score"] for played in one.rounds if played["score"] is not None]
-    score = (scores[-1] if in_parts else statistics.median(scores)) if scores else None
-    seeds = task.seeds
-    scored = sum(played["steps"] for played in one.rounds) if in_parts else one.rounds[-1]["steps"] // seeds
     return Row(
         task=name,
         contestant=one.name,
-        seeds=seeds,
+        seeds=task.seeds,
         steps_per_second=statistics.median(speeds),
         slowest=min(speeds),
         fastest=max(speeds),
         ours_over_theirs=statistics.median(ours / theirs for ours, theirs in zip(mine, speeds, strict=True)),
-        score=score,
-        steps_scored=scored if score is not None else 0,
-        compile_seconds=one.compile_seconds,
+        metric="nats per image" if isinstance(task, tasks.Images) else "return",
+        score=(scores[-1] if in_parts else statistics.median(scores)) if scores else None,
+        steps_scored=one.rounds[-1]["steps_scored"],
+        compile_seconds=one.about["compile_seconds"],
         peak_megabytes=max(played["peak_bytes"] for played in one.rounds) / 1e6,
+        device=one.about["device"],
+        versions=one.about["versions"],
     )

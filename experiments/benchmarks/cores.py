@@ -7,7 +7,7 @@ may use all cores. Spread: a device for each core.
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -43,7 +43,7 @@ class Row(NamedTuple):
     compile_seconds: float
 
 
-def start(task: dict[str, Any]) -> tuple[Callable[[int], protocol.Round], float]:
+def start(task: dict[str, Any]) -> protocol.Ready:
     """Compile and take the first round, so that later ones are steady."""
     layout = Layout(**task)
     if layout.one_core:
@@ -78,7 +78,7 @@ def start(task: dict[str, Any]) -> tuple[Callable[[int], protocol.Round], float]
         steps = layout.lanes * layout.updates * config.steps_per_update
         return protocol.Round(steps, time.perf_counter() - begin, None)
 
-    return play, compile_seconds
+    return protocol.Ready(play, compile_seconds, jax.devices()[0].device_kind, ("jax",))
 
 
 def run(rounds: int, **sizes: Any) -> Iterator[Row]:
@@ -115,7 +115,7 @@ def run(rounds: int, **sizes: Any) -> Iterator[Row]:
                 max(mine),
                 over("one core"),
                 over("plain"),
-                everyone[name].compile_seconds,
+                everyone[name].about["compile_seconds"],
             )
 
 

@@ -3,16 +3,14 @@
 import json
 import math
 import time
-from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 from jax import numpy as jnp
 from jax import random
 
 from experiments import registry
-from experiments.benchmarks import protocol, tasks
+from experiments.benchmarks import images, protocol, tasks
 from experiments.experiment import over_seeds
 from generative import data
 from generative.models import pixelcnn, vae
@@ -20,12 +18,25 @@ from jaxrl import envs
 from jaxrl.core import devices, fit, loop, schedule
 from jaxrl.core.networks import MLP
 
+SCORES = {"vae": ("eval/elbo", -1.0), "pixelcnn": ("eval/nll", 1.0)}  # metric and sign; of the others the return
 
-def agent(task: tasks.OnPolicy | tasks.OffPolicy) -> tuple[Any, Any, Any, int]:
-    """Learner, hyperparameters, environment parameters and number of updates of a task."""
+
+class Subject(NamedTuple):
+    """What trains in a task."""
+
+    learner: Any
+    hparams: Any
+    source: Any  # environment parameters or images
+    num_updates: int
+    steps_per_update: int  # of each seed: environment steps or images
+
+
+def agent(task: tasks.OnPolicy | tasks.OffPolicy) -> Subject:
+    """The agent of a task. Its warm-up is part of the task's steps, beside those of its updates."""
     module = registry.get(task.algorithm).load()
     env, env_params = envs.make(task.env)
     network = MLP(task.hidden, task.activation)  # type: ignore[arg-type]
+    steps = task.steps
     if isinstance(task, tasks.OnPolicy):
         config = module.Config(
             num_envs=task.num_envs,
@@ -45,9 +56,10 @@ def agent(task: tasks.OnPolicy | tasks.OffPolicy) -> tuple[Any, Any, Any, int]:
             max_grad_norm=task.max_grad_norm,
         )
     else:
+        steps -= task.warmup
         config = module.Config(
             num_envs=task.num_envs,
-            num_steps=math.gcd(50, task.steps // task.num_envs),
+            num_steps=math.gcd(50, steps // task.num_envs),
             batch_size=task.batch_size,
             capacity=task.capacity,
             warmup=task.warmup,
@@ -62,7 +74,8 @@ def agent(task: tasks.OnPolicy | tasks.OffPolicy) -> tuple[Any, Any, Any, int]:
         )
         if task.algorithm != "dqn":
             hparams = hparams._replace(actor_learning_rate=task.learning_rate)
-    return module.make(env, config), hparams, env_params, max(1, task.steps // config.steps_per_update)
+    num_updates = max(1, steps // config.steps_per_update)
+    return Subject(module.make(env, config), hparams, env_params, num_updates, config.steps_per_update)
 
 
 def _like_rejax(task: tasks.OffPolicy) -> dict[str, Any]:
@@ -78,15 +91,14 @@ def _like_rejax(task: tasks.OffPolicy) -> dict[str, Any]:
     return noise.get(task.algorithm, {})
 
 
-def model(task: tasks.Images) -> tuple[Any, Any, Any, int]:
-    """Model, hyperparameters, images and number of updates of a task.
+def model(task: tasks.Images) -> Subject:
+    """The model of a task.
 
     Raises:
         ValueError: a number of parameters that is not the task's.
     """
-    shape = (task.side, task.side, 1)
-    images = np.random.default_rng(0).integers(0, 2, (task.num_images, *shape), dtype=np.uint8)
-    spec, source = data.from_arrays("random", images, images[:10], levels=2)
+    x = images.read(task.file, task.side)
+    spec, source = data.from_arrays("images", x["train"][: task.num_images, ..., None], x["test"][..., None], levels=2)
     num_updates = task.steps // task.batch_size
     if isinstance(task, tasks.Autoencoding):
         config = vae.Config(
@@ -96,27 +108,28 @@ def model(task: tasks.Images) -> tuple[Any, Any, Any, int]:
             batch_size=task.batch_size,
             optimizer=fit.Optimizer(),
         )
-        return vae.make(spec, config), vae.Hyperparams(learning_rate=task.learning_rate), source, num_updates
+        rates = vae.Hyperparams(learning_rate=task.learning_rate)
+        return Subject(vae.make(spec, config), rates, source, num_updates, task.batch_size)
     sizes = ("features", "num_blocks", "first_kernel", "kernel", "head", "batch_size")
     pixels = pixelcnn.make(spec, pixelcnn.Config(**{name: getattr(task, name) for name in sizes}))
     hparams = pixelcnn.Hyperparams(task.learning_rate, task.max_grad_norm)
     params = jax.eval_shape(pixels.init, random.key(0), hparams, source).fit.params
     if (count := sum(leaf.size for leaf in jax.tree.leaves(params))) != task.num_parameters:
         raise ValueError(f"{count:,} parameters where the task has {task.num_parameters:,}.")
-    return pixels, hparams, source, num_updates
+    return Subject(pixels, hparams, source, num_updates, task.batch_size)
 
 
-def learner(task: tasks.Task) -> tuple[Any, Any, Any, int]:
-    """Learner, hyperparameters, what it learns from and number of updates of a task."""
+def subject(task: tasks.Task) -> Subject:
+    """The agent or model of a task."""
     return model(task) if isinstance(task, tasks.Images) else agent(task)
 
 
-def start(fields: dict[str, Any]) -> tuple[Callable[[int], protocol.Round], float]:
+def start(fields: dict[str, Any]) -> protocol.Ready:
     """Compile a task. A round trains every seed from its start; evaluation is left out of its seconds."""
     task = tasks.from_json(json.dumps(fields))
     if task.seeds > 1:
         devices.use_cores()  # as sweeps do
-    trained, hparams, source, num_updates = learner(task)
+    trained, hparams, source, num_updates, steps_per_update = subject(task)
     training = loop.Learner(trained.init, trained.update, lambda *_: {})
 
     def train(key: jax.Array, hparams: Any, source: Any) -> Any:
@@ -136,22 +149,24 @@ def start(fields: dict[str, Any]) -> tuple[Callable[[int], protocol.Round], floa
     program = jax.jit(lanes).lower(*arguments(0)).compile()
     compile_seconds = time.perf_counter() - begin
 
-    def last_return(state: Any, hparams: Any, source: Any) -> jax.Array:
-        final = schedule.at(hparams, jnp.float32(1))
-        return trained.evaluate(random.key(1), state, final, source)["eval/return"]
+    metric, sign = SCORES.get(task.algorithm, ("eval/return", 1.0))
 
-    scores = jax.jit(over_seeds(last_return, task.seeds))
+    def last_score(state: Any, hparams: Any, source: Any) -> jax.Array:
+        final = schedule.at(hparams, jnp.float32(1))
+        return sign * trained.evaluate(random.key(1), state, final, source)[metric]
+
+    scores = jax.jit(over_seeds(last_score, task.seeds))
+    warmup = task.warmup if isinstance(task, tasks.OffPolicy) else 0
+    steps = warmup + num_updates * steps_per_update
 
     def play(number: int) -> protocol.Round:
         given = jax.block_until_ready(arguments(number))
         begin = time.perf_counter()
         states = jax.block_until_ready(program(*given))
         seconds = time.perf_counter() - begin
-        score = None if isinstance(task, tasks.Images) else float(scores(states, *given[1:]).mean())
-        per_update = task.steps // num_updates
-        return protocol.Round(per_update * num_updates * task.seeds, seconds, score)
+        return protocol.Round(steps * task.seeds, seconds, float(scores(states, *given[1:]).mean()), steps)
 
-    return play, compile_seconds
+    return protocol.Ready(play, compile_seconds, jax.devices()[0].device_kind, ("jax", "jaxlib"))
 
 
 if __name__ == "__main__":

@@ -2,12 +2,12 @@
 
 import math
 import time
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import protocol
 import rejax
+from jax import numpy as jnp
 from rejax.evaluate import evaluate
 
 NAMES = {"ppo": "ppo", "dqn": "dqn", "td3": "td3", "sac": "sac", "ddpg": "td3"}
@@ -37,10 +37,12 @@ def configure(task: dict[str, Any]) -> dict[str, Any]:
             "ent_coef": task["entropy_coef"],
             "max_grad_norm": task["max_grad_norm"],
         }
+    # Theirs begins to learn when more than `fill_buffer` steps were taken: before the latest for DQN, after it for SAC.
+    # TD3 looks at both moments, and may not be told less: its actor would then learn from a batch that was never drawn.
     replay = {
         **shared,
         "buffer_size": task["capacity"],
-        "fill_buffer": task["warmup"],
+        "fill_buffer": task["warmup"] - (task["algorithm"] == "dqn"),
         "batch_size": task["batch_size"],
         "num_epochs": 1,
         "target_update_freq": task["target_every"] * task["num_envs"],
@@ -59,10 +61,28 @@ def configure(task: dict[str, Any]) -> dict[str, Any]:
     return {**replay, **networks}
 
 
-def start(task: dict[str, Any]) -> tuple[Callable[[int], protocol.Round], float]:
-    """Compile a task. A round trains every seed from its start; evaluation is left out of its seconds."""
+def build(task: dict[str, Any]) -> Any:
+    """The algorithm of a task, not evaluated in training."""
     algorithm = rejax.get_algo(NAMES[task["algorithm"]]).create(**configure(task))
-    algorithm = algorithm.replace(eval_callback=lambda *_: ())
+    return algorithm.replace(eval_callback=lambda *_: ())
+
+
+def act_of(algorithm: Any, state: Any) -> Any:
+    """The policy that is scored, (observation, key) -> action; of SAC the middle of its distribution, as of others."""
+    if not isinstance(algorithm, rejax.SAC):
+        return algorithm.make_act(state)
+
+    def act(obs, _):
+        actor = algorithm.actor
+        mean = actor.apply(state.actor_ts.params, obs[None], method="_action_dist").mean()
+        return (actor.action_loc + actor.action_scale * jnp.tanh(mean)).squeeze()
+
+    return act
+
+
+def start(task: dict[str, Any]) -> protocol.Ready:
+    """Compile a task. A round trains every seed from its start; evaluation is left out of its seconds."""
+    algorithm = build(task)
     seeds = task["seeds"]
 
     def train(key):
@@ -79,23 +99,23 @@ def start(task: dict[str, Any]) -> tuple[Callable[[int], protocol.Round], float]
     @jax.jit
     def scores(states):
         def one(state):
-            act, params = algorithm.make_act(state), algorithm.env_params
+            act, params = act_of(algorithm, state), algorithm.env_params
             limit = getattr(params, "max_steps_in_episode", 1000)
             return evaluate(act, jax.random.PRNGKey(1), algorithm.env, params, task["eval_episodes"], limit)[1].mean()
 
         return jax.vmap(one)(states) if seeds > 1 else one(states)
 
     per_iteration = task["num_envs"] * task.get("num_steps", 1)
-    steps = math.ceil(task["steps"] / per_iteration) * per_iteration * seeds
+    steps = math.ceil(task["steps"] / per_iteration) * per_iteration
 
     def play(number):
         key = jax.block_until_ready(keys(number))
         begin = time.perf_counter()
         states = jax.block_until_ready(program(key))
         seconds = time.perf_counter() - begin
-        return protocol.Round(steps, seconds, float(scores(states).mean()))
+        return protocol.Round(steps * seeds, seconds, float(scores(states).mean()), steps)
 
-    return play, compile_seconds
+    return protocol.Ready(play, compile_seconds, jax.devices()[0].device_kind, ("rejax", "gymnax", "jax", "jaxlib"))
 
 
 if __name__ == "__main__":

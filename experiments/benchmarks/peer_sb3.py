@@ -3,15 +3,19 @@
 It trains one seed, and its rounds are parts of one training: its score is that after all rounds so far.
 """
 
+import math
 import time
-from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import protocol
 import torch
 from stable_baselines3 import DDPG, DQN, PPO, SAC, TD3
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.noise import NormalActionNoise
+from stable_baselines3.dqn import dqn
 
 ACTIVATIONS = {"tanh": torch.nn.Tanh, "relu": torch.nn.ReLU}
 EVAL_EPISODES = 10  # an episode of theirs takes as long as a hundred of a compiled library's
@@ -51,13 +55,35 @@ def build(task: dict[str, Any]) -> Any:
     }
     if task["algorithm"] == "dqn":
         # Theirs counts environment steps of all copies.
-        return DQN(**shared, **replay, target_update_interval=task["target_every"] * task["num_envs"])
-    return {"ddpg": DDPG, "td3": TD3, "sac": SAC}[task["algorithm"]](**shared, **replay)
+        interval = task["target_every"] * task["num_envs"]
+        return DQN(**shared, **replay, target_update_interval=interval, max_grad_norm=math.inf)
+    if task["algorithm"] == "sac":
+        return SAC(**shared, **replay)
+    # Noise as the other contestants have it, here in half widths of the action space.
+    size = env.action_space.shape
+    noise = {"action_noise": NormalActionNoise(np.zeros(size), np.full(size, 0.15))}
+    if task["algorithm"] == "ddpg":
+        return DDPG(**shared, **replay, **noise)
+    return TD3(**shared, **replay, **noise, target_policy_noise=0.1, target_noise_clip=0.25)
 
 
-def start(task: dict[str, Any]) -> tuple[Callable[[int], protocol.Round], float]:
+def like_the_others(model: DQN, steps: int) -> None:
+    """Give DQN a squared error, and an epsilon that falls over the first tenth of `steps`.
+
+    By itself each call of `learn` takes the steps so far and its own for the whole training.
+    """
+    dqn.F = SimpleNamespace(smooth_l1_loss=lambda value, target: 0.5 * torch.nn.functional.mse_loss(value, target))
+    model.exploration_schedule = lambda _: max(0.05, 1.0 - 0.95 * model.num_timesteps / (0.1 * steps))
+
+
+def start(task: dict[str, Any]) -> protocol.Ready:
     """Nothing is compiled; a first short stretch fills the buffer and warms caches."""
     model = build(task)
+    if task["algorithm"] == "dqn":
+        like_the_others(model, task["steps"])
+    # Of its own, since an evaluation begins new episodes.
+    scored_in = make_vec_env(task["env"], n_envs=EVAL_EPISODES, seed=1)
+    greedy = task["algorithm"] != "ppo"
     begin = time.perf_counter()
     model.learn(task.get("warmup", 0) + 10 * task["num_envs"])
     seconds = time.perf_counter() - begin
@@ -67,10 +93,10 @@ def start(task: dict[str, Any]) -> tuple[Callable[[int], protocol.Round], float]
         begin = time.perf_counter()
         model.learn(task["torch_steps"], reset_num_timesteps=False)
         elapsed = time.perf_counter() - begin
-        score, _ = evaluate_policy(model, model.get_env(), EVAL_EPISODES, warn=False)
-        return protocol.Round(model.num_timesteps - before, elapsed, float(score))
+        score, _ = evaluate_policy(model, scored_in, EVAL_EPISODES, deterministic=greedy)
+        return protocol.Round(model.num_timesteps - before, elapsed, float(score), model.num_timesteps)
 
-    return play, seconds
+    return protocol.Ready(play, seconds, "cpu", ("stable-baselines3", "gymnasium", "torch"))
 
 
 if __name__ == "__main__":

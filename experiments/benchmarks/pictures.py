@@ -21,7 +21,8 @@ def draw(rows: Rows, target: Path) -> None:
     sizes = {row["axis"]: [each for each in rows if each.get("axis") == row["axis"]] for row in rows if "axis" in row}
     images = [row for row in rows if row["benchmark"] == "sampling"]
     panels: list[Any] = [(beside_others, contests)] if contests else []
-    panels += [(over_sizes, points) for points in sizes.values()]
+    panels += [(speed_over_sizes, points) for axis, points in sizes.items() if axis != "updates"]
+    panels += [(compilation_over_sizes, sizes[axis]) for axis in ("lanes", "updates") if axis in sizes]
     panels += [(sampling.panel, images)] if images else []
     if not panels:
         return
@@ -59,11 +60,21 @@ def beside_others(rows: Rows, axes: Axes) -> None:
     axes.legend(frameon=False, fontsize=8, ncols=len(names), loc="lower center", bbox_to_anchor=(0.5, 1.0))
 
 
-def over_sizes(rows: Rows, axes: Axes) -> None:
-    """Speed of all lanes together against one size; against planned updates the time to compile them."""
-    axis = rows[0]["axis"]
-    field = "compile_seconds" if axis == "updates" else "steps_per_second"
-    label = {"updates": "seconds to compile", "side": "images per second"}.get(axis, "steps per second")
+def speed_over_sizes(rows: Rows, axes: Axes) -> None:
+    """Speed of all lanes together against one size."""
+    over_sizes(rows, axes, "steps_per_second")
+    axes.yaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.set_ylabel("images per second" if rows[0]["axis"] == "side" else "steps per second", color=GREY)
+
+
+def compilation_over_sizes(rows: Rows, axes: Axes) -> None:
+    """Time to compile against one size."""
+    over_sizes(rows, axes, "compile_seconds")
+    axes.set_ylabel("seconds to compile", color=GREY)
+
+
+def over_sizes(rows: Rows, axes: Axes, field: str) -> None:
+    """A field of the rows against their size."""
     found = [row[field] for row in rows]
     axes.plot([row["size"] for row in rows], found, "o-", color=COLORS[0])
     axes.set_xscale("log")
@@ -71,7 +82,4 @@ def over_sizes(rows: Rows, axes: Axes) -> None:
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_ylim(0, 1.1 * max(found))
-    if axis != "updates":
-        axes.yaxis.set_major_formatter(EngFormatter(sep=""))
-    axes.set_xlabel(axis, color=GREY)
-    axes.set_ylabel(label, color=GREY)
+    axes.set_xlabel(rows[0]["axis"], color=GREY)

@@ -1,9 +1,10 @@
 """How the harness and a contestant's process talk: a line of JSON each way. Standard library alone.
 
-A contestant is started with its task as JSON, says when it is compiled, and then trains one round for each line it is
-sent. It imports this file by its name, not through a package, since it runs in an environment of its own.
+A contestant is started with its task as JSON, says what it is once it has compiled, and then trains one round for each
+line it is sent. It imports this file by its name, not through a package, since it runs in an environment of its own.
 """
 
+import importlib.metadata
 import json
 import resource
 import sys
@@ -18,15 +19,26 @@ class Round(NamedTuple):
 
     steps: int  # all seeds together
     seconds: float
-    score: float | None  # mean over seeds and episodes; None where there is none yet
+    score: float | None  # mean over seeds and episodes or images; None where there is none
+    steps_scored: int = 0  # behind the score, of each seed: of all rounds so far if they are parts of one training
 
 
-def serve(start: Callable[[dict[str, Any]], tuple[Callable[[int], Round], float]]) -> None:
-    """Answer the harness. `start(task)` returns the function that trains round i, and its seconds to compile."""
-    play, compile_seconds = start(json.loads(sys.argv[1]))
-    _say({"compile_seconds": compile_seconds})
+class Ready(NamedTuple):
+    """A contestant that has compiled."""
+
+    play: Callable[[int], Round]  # trains round i
+    compile_seconds: float
+    device: str  # on which it trains
+    packages: tuple[str, ...]  # whose versions count
+
+
+def serve(start: Callable[[dict[str, Any]], Ready]) -> None:
+    """Answer the harness for the contestant that `start(task)` makes ready."""
+    ready = start(json.loads(sys.argv[1]))
+    versions = {name: importlib.metadata.version(name) for name in ready.packages}
+    _say({"compile_seconds": ready.compile_seconds, "device": ready.device, "versions": versions})
     for line in sys.stdin:
-        done = play(int(line))
+        done = ready.play(int(line))
         # Kilobytes on Linux, bytes on a Mac.
         unit = 1 if sys.platform == "darwin" else 1024
         _say({**done._asdict(), "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit})

@@ -1,7 +1,6 @@
 """Every benchmark by name, printed as it comes and stored with the machine it ran on."""
 
 import os
-import platform
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,7 +13,6 @@ from experiments.benchmarks import anatomy, ceilings, contest, cores, sampling, 
 from jaxrl.core import checks
 
 AXES = ("environments", "lanes", "capacity", "side", "updates")
-CEILINGS = ("ppo-cartpole-4x1", "ppo-cartpole-64x1", "ppo-breakout-64x1", "dqn-cartpole-10x1", "sac-pendulum-1x1")
 
 
 def names() -> list[str]:
@@ -25,15 +23,11 @@ def names() -> list[str]:
 
 def machine() -> dict[str, Any]:
     """What the figures were measured on."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
     return {
-        "processor": model or platform.processor(),
+        "processor": folder.processor(),
         "cores": os.cpu_count(),
         "devices": [str(device) for device in jax.devices()],
+        "device_kind": jax.devices()[0].device_kind,
         "versions": folder.versions(),
         "git_revision": folder.git_revision(),
     }
@@ -63,7 +57,7 @@ def run(chosen: Sequence[str], rounds: int, peers: Path | None, *, tiny: bool = 
 def _benchmark(name: str, rounds: int, peers: Path | None, tiny: bool) -> Iterable[dict[str, Any]]:
     size: Callable[[tasks.Task], Any] = tasks.tiny if tiny else lambda task: task
     if name == "hardware":
-        return [ceilings.of_machine(rounds, repeats=2 if tiny else 200)._asdict()]
+        return (row._asdict() for row in ceilings.of_machine(rounds, repeats=2 if tiny else 2000))
     if name == "cores":
         return (row._asdict() for row in cores.run(rounds, **({"lanes": 4, "updates": 1} if tiny else {})))
     if name == "searching":
@@ -73,7 +67,8 @@ def _benchmark(name: str, rounds: int, peers: Path | None, tiny: bool) -> Iterab
         least: Any = {"sides": (3,), "large_side": 3, "length": 20, "passes": 5, "batch": 2, "large_batch": 3}
         return (row._asdict() for row in sampling.run(rounds, **(least if tiny else {})))
     if name == "ceilings":
-        return (ceilings.of_task(task, size(tasks.get(task)), rounds)._asdict() for task in CEILINGS)
+        measured = ("ppo-cartpole-4x1", "dqn-cartpole-10x1", "sac-pendulum-1x1", "vae") if tiny else tasks.TASKS
+        return (ceilings.of_task(task, size(tasks.get(task)), rounds)._asdict() for task in measured)
     if name == "anatomy":
         return (row._asdict() for row in anatomy.run(rounds, ("ddpg",) if tiny else ()))
     if name.startswith("scaling-"):
@@ -84,7 +79,8 @@ def _benchmark(name: str, rounds: int, peers: Path | None, tiny: bool) -> Iterab
 
 
 def _line(row: dict[str, Any]) -> str:
-    return "  ".join(f"{name} {_figure(value)}" for name, value in row.items() if value is not None)
+    shown = {name: value for name, value in row.items() if value is not None and not isinstance(value, dict)}
+    return "  ".join(f"{name} {_figure(value)}" for name, value in shown.items())
 
 
 def _figure(value: Any) -> str:

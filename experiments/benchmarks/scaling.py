@@ -30,11 +30,13 @@ class Point(NamedTuple):
     steps_per_second: float  # of all lanes together, median of the rounds; images per second on the axis `side`
     compile_seconds: float
     megabytes: float  # of the whole program, as the compiler plans them
+    planned_bytes_per_lane: float  # of them
+    state_bytes_per_lane: float  # of a run as it goes from update to update
 
 
-def training(task: tasks.Task, num_updates: int, calls: int) -> steady.Program:
-    """The chunk of `calls` updates of a run planned for `num_updates`, over the lanes of the task."""
-    trained, hparams, source, planned = ours.learner(task)
+def training(task: tasks.Task, num_updates: int, calls: int) -> tuple[steady.Program, float]:
+    """The chunk of `calls` updates of a run planned for `num_updates`, over the task's lanes; bytes of their state."""
+    trained, hparams, source, _, steps_per_update = ours.subject(task)
     trained = loop.Learner(trained.init, trained.update, lambda *_: {})
 
     def start(key, hparams, source):
@@ -43,17 +45,25 @@ def training(task: tasks.Task, num_updates: int, calls: int) -> steady.Program:
     keys = random.split(random.key(0), task.seeds)
     runs = jax.jit(over_seeds(start, task.seeds))(keys, hparams, source)
     chunk = over_seeds(partial(loop.chunk, trained, calls), task.seeds)
-    return steady.compiled(chunk, calls * (task.steps // planned) * task.seeds, runs, hparams, source)
+    program = steady.compiled(chunk, calls * steps_per_update * task.seeds, runs, hparams, source)
+    return program, sum(leaf.nbytes for leaf in jax.tree.leaves(runs))
 
 
 def point(axis: str, size: int, task: tasks.Task, rounds: int, num_updates: int = 0, steps: int = STEPS) -> Point:
     """`task` measured as `size` on `axis`, so many `num_updates`, or as many as make `steps`, per round."""
-    per_update = task.steps // ours.learner(task)[3]
-    calls = num_updates or max(1, steps // (per_update * task.seeds))
-    program = training(task, calls, calls)
+    calls = num_updates or max(1, steps // (ours.subject(task).steps_per_update * task.seeds))
+    program, state = training(task, calls, calls)
     # Long chunks are there for their compilation alone.
     found = [steady.speed(program) for _ in range(1 if num_updates else rounds)]
-    return Point(axis, size, statistics.median(found), program.compile_seconds, program.bytes_needed / 1e6)
+    return Point(
+        axis=axis,
+        size=size,
+        steps_per_second=statistics.median(found),
+        compile_seconds=program.compile_seconds,
+        megabytes=program.bytes_needed / 1e6,
+        planned_bytes_per_lane=program.bytes_needed / task.seeds,
+        state_bytes_per_lane=state / task.seeds,
+    )
 
 
 def over(axis: str, rounds: int, sizes: Iterable[int] | None = None) -> Iterator[Point]:
@@ -70,8 +80,10 @@ def over(axis: str, rounds: int, sizes: Iterable[int] | None = None) -> Iterator
             for size in sizes or LANES:
                 yield point(axis, size, dataclasses.replace(few, seeds=size), rounds)
         case "capacity":
+            # As long a warm-up fills the buffer, so that batches are drawn from all of it.
             for size in sizes or CAPACITIES:
-                yield point(axis, size, dataclasses.replace(dqn, capacity=size), rounds)
+                full = dataclasses.replace(dqn, capacity=size, warmup=size, steps=size + dqn.steps)
+                yield point(axis, size, full, rounds)
         case "side":
             for size in sizes or SIDES:
                 yield point(axis, size, dataclasses.replace(pixelcnn, side=size), rounds, steps=IMAGES)

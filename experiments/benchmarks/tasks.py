@@ -40,12 +40,12 @@ class OffPolicy:
     algorithm: str
     env: str
     num_envs: int
-    steps: int  # environment steps per seed in a round
+    steps: int  # environment steps per seed in a round, those of the warm-up among them
     torch_steps: int  # in a round of a library that is slower by an order of magnitude; its rounds are one training
     seeds: int = 1  # trained together, where a library can
     batch_size: int = 256
     capacity: int = 10_000
-    warmup: int = 1000  # environment steps at random
+    warmup: int = 1000  # environment steps before the first gradient step
     hidden: tuple[int, ...] = (64, 64)  # of every network
     activation: str = "relu"
     learning_rate: float = 1e-3
@@ -57,29 +57,30 @@ class OffPolicy:
 
 @dataclass(frozen=True)
 class Autoencoding:
-    """A variational autoencoder on images drawn at random; a round is so many gradient steps, no score is taken."""
+    """A variational autoencoder on enlarged digits; a round is a whole training, however short."""
 
     algorithm: str = "vae"
     steps: int = 20_000  # images in a round
     torch_steps: int = 20_000
     seeds: int = 1
-    num_images: int = 10_000
+    num_images: int = 1200  # to train on
     side: int = 28  # pixels
     hidden: tuple[int, ...] = (200, 200)  # each way, tanh
     latent_size: int = 50
     batch_size: int = 100
     learning_rate: float = 1e-3
+    file: str = ""  # of the images, see `images.py`
 
 
 @dataclass(frozen=True)
 class Autoregression:
-    """A PixelCNN on images of two levels drawn at random; a round is so many gradient steps, no score is taken."""
+    """A PixelCNN on enlarged digits; a round is a whole training, however short."""
 
     algorithm: str = "pixelcnn"
     steps: int = 1600  # images in a round
     torch_steps: int = 1600
     seeds: int = 1
-    num_images: int = 1600
+    num_images: int = 1200  # to train on
     side: int = 28  # pixels
     features: int = 32  # of the residual blocks, twice as many between them
     num_blocks: int = 7
@@ -90,6 +91,7 @@ class Autoregression:
     batch_size: int = 16
     learning_rate: float = 2e-3
     max_grad_norm: float = 1.0  # per pixel
+    file: str = ""  # of the images, see `images.py`
 
 
 Images = Autoencoding | Autoregression
@@ -117,8 +119,9 @@ def _off_policy() -> dict[str, Task]:
         target_every=200,
         target_rate=1.0,
     )
-    one = OffPolicy("", "Pendulum-v1", num_envs=1, steps=10_000, torch_steps=1000, warmup=1024)
-    many = dataclasses.replace(one, num_envs=64, steps=102_400, torch_steps=6400)
+    # Less its warm-up, a whole number of updates of 50 steps in each environment.
+    one = OffPolicy("", "Pendulum-v1", num_envs=1, steps=10_000, torch_steps=1000)
+    many = dataclasses.replace(one, num_envs=64, warmup=1024, steps=1024 + 64 * 1600, torch_steps=6400)
     pendulum = {"1x1": one, "1x8": dataclasses.replace(one, seeds=8), "64x1": many}
     return {
         "dqn-cartpole-10x1": cartpole,
@@ -154,10 +157,9 @@ def tiny(task: Task) -> Task:
     if isinstance(task, OnPolicy):
         steps = 2 * task.num_envs * 8
         return dataclasses.replace(task, steps=steps, torch_steps=steps, num_steps=8, eval_episodes=2)
-    steps = 40 * task.num_envs
-    return dataclasses.replace(
-        task, steps=steps, torch_steps=steps, capacity=200, warmup=100, batch_size=8, eval_episodes=2
-    )
+    count = task.num_envs
+    small = dataclasses.replace(task, batch_size=8, eval_episodes=2)
+    return dataclasses.replace(small, steps=40 * count, torch_steps=24 * count, capacity=32 * count, warmup=16 * count)
 
 
 def to_json(task: Any) -> str:

@@ -105,6 +105,7 @@ PRESETS = {
         500_000,
         config={"num_envs": 16, "num_steps": 128, "num_minibatches": 8},
         hparams={"learning_rate": Linear(1e-3), "discount": 0.98, "gae_lambda": 0.9},
+        published="500 (gymnax's PPO, 150,000 steps)",
     ),
     "ppo-kl-cartpole": Preset(
         "ppo",
@@ -136,6 +137,7 @@ PRESETS = {
         1_000_000,
         config={"num_envs": 16, "num_steps": 128, "num_minibatches": 8, "normalize_observations": True},
         hparams={"learning_rate": Linear(1e-3), "entropy_coef": 0.0},
+        published="-80 (gymnax's PPO, 500,000 steps)",
     ),
     "ppo-pendulum": Preset(
         "ppo",
@@ -151,6 +153,7 @@ PRESETS = {
             "eval_greedy": True,
         },
         hparams={"learning_rate": Linear(3e-4), "discount": 0.98, "gae_lambda": 0.9, "entropy_coef": 0.0},
+        published="-130 (gymnax's PPO, 1,000,000 steps)",
     ),
     "ppo-mountaincar-continuous": Preset(
         "ppo",
@@ -173,11 +176,15 @@ PRESETS = {
         10_000_000,
         config={"num_envs": 64, "num_steps": 128, "num_minibatches": 8, "network": MLP(activation="relu")},
         hparams={"learning_rate": Linear(2e-3)},
+        seeds=3,
+        published="28 (gymnax's PPO, 10,000,000 steps)",
     ),
     # With the thousand random steps of the warm-up these runs are of 30,000 or 100,000.
-    "ddpg-pendulum": Preset("ddpg", env("Pendulum-v1"), 29_000, evaluations=10),
-    "td3-pendulum": Preset("td3", env("Pendulum-v1"), 29_000, evaluations=10),
-    "sac-pendulum": Preset("sac", env("Pendulum-v1"), 29_000, evaluations=10),
+    "ddpg-pendulum": Preset(
+        "ddpg", env("Pendulum-v1"), 29_000, evaluations=10, published="-152 (RL Zoo, 20,000 steps)"
+    ),
+    "td3-pendulum": Preset("td3", env("Pendulum-v1"), 29_000, evaluations=10, published="-152 (RL Zoo, 20,000 steps)"),
+    "sac-pendulum": Preset("sac", env("Pendulum-v1"), 29_000, evaluations=10, published="-157 (RL Zoo, 20,000 steps)"),
     # Noise that keeps its direction for dozens of steps rocks the car up the hill.
     "ddpg-mountaincar-continuous": Preset(
         "ddpg",
@@ -213,8 +220,12 @@ PRESETS = {
         500_000,
         hparams={"learning_rate": Linear(1e-3), "q_lambda": 0.95, "epsilon": Linear(1.0, 0.05, 0.2)},
     ),
-    "pqn-breakout": Preset("pqn", env("Breakout-MinAtar"), 10_000_000, **MINATAR_PQN),
-    "pqn-spaceinvaders": Preset("pqn", env("SpaceInvaders-MinAtar"), 10_000_000, **MINATAR_PQN),
+    "pqn-breakout": Preset(
+        "pqn", env("Breakout-MinAtar"), 10_000_000, **MINATAR_PQN, published="28 (gymnax's PPO, 10,000,000 steps)"
+    ),
+    "pqn-spaceinvaders": Preset(
+        "pqn", env("SpaceInvaders-MinAtar"), 10_000_000, **MINATAR_PQN, published="131 (gymnax's PPO, 10,000,000 steps)"
+    ),
     # The thousand steps of warm-up are steps too: with them a run is of 100,000 or 300,000.
     "dqn-cartpole": Preset(
         "dqn",
@@ -222,6 +233,7 @@ PRESETS = {
         99_000,
         config={"double": True, "n_step": 3, "network": MLP((64, 64), "relu", layer_norm=True)},
         hparams={"learning_rate": Linear(1e-3), "epsilon": Linear(1.0, 0.05, 0.2), "target_every": 100},
+        published="500 (RL Zoo, 50,000 steps)",
     ),
     "dqn-acrobot": Preset(
         "dqn",
@@ -235,6 +247,7 @@ PRESETS = {
             "network": MLP((128, 128), "relu", layer_norm=True),
         },
         hparams={"learning_rate": Linear(1e-3), "epsilon": Linear(1.0, 0.02, 0.1), "target_every": 50},
+        published="-77 (RL Zoo, 100,000 steps)",
     ),
     "dqn-mountaincar": Preset(
         "dqn",
@@ -248,6 +261,7 @@ PRESETS = {
             "network": MLP((64, 64), "relu", layer_norm=True),
         },
         hparams={"learning_rate": Linear(2e-3), "epsilon": Linear(1.0, 0.05, 0.2), "target_every": 50},
+        published="-101 (RL Zoo, 120,000 steps)",
     ),
     "dqn-catch": Preset(
         "dqn",
@@ -256,10 +270,18 @@ PRESETS = {
         config={"double": True, "n_step": 3},
         hparams={"learning_rate": Linear(1e-3), "epsilon": Linear(1.0, 0.05, 0.3), "target_every": 100},
     ),
-    "dqn-breakout": Preset("dqn", env("Breakout-MinAtar"), 10_000_000, **MINATAR_DQN),
-    "dqn-asterix": Preset("dqn", env("Asterix-MinAtar"), 10_000_000, **MINATAR_DQN),
-    "dqn-freeway": Preset("dqn", env("Freeway-MinAtar"), 10_000_000, **MINATAR_DQN),
-    "dqn-spaceinvaders": Preset("dqn", env("SpaceInvaders-MinAtar"), 10_000_000, **MINATAR_DQN),
+    "dqn-breakout": Preset(
+        "dqn", env("Breakout-MinAtar"), 10_000_000, **MINATAR_DQN, published="28 (gymnax's PPO, 10,000,000 steps)"
+    ),
+    "dqn-asterix": Preset(
+        "dqn", env("Asterix-MinAtar"), 10_000_000, **MINATAR_DQN, published="15 (gymnax's PPO, 10,000,000 steps)"
+    ),
+    "dqn-freeway": Preset(
+        "dqn", env("Freeway-MinAtar"), 10_000_000, **MINATAR_DQN, published="58 (gymnax's PPO, 10,000,000 steps)"
+    ),
+    "dqn-spaceinvaders": Preset(
+        "dqn", env("SpaceInvaders-MinAtar"), 10_000_000, **MINATAR_DQN, published="131 (gymnax's PPO, 10,000,000 steps)"
+    ),
     "rainbow-cartpole": Preset(
         "dqn",
         env("CartPole-v1"),
@@ -281,6 +303,8 @@ PRESETS = {
         },
         hparams={"learning_rate": 2.5e-4, "epsilon": 0.0, "target_every": 500},
         evaluations=100,
+        seeds=1,
+        published="28 (gymnax's PPO, 10,000,000 steps)",
     ),
     "q-learning-frozenlake": Preset(
         "td_control",

@@ -18,7 +18,8 @@ class Preset:
     hparams: dict[str, Any] = field(default_factory=dict)
     evaluations: int = 50
     seeds: int = 16  # in the results table
-    published: str = ""  # the figure of a paper or of another library, beside ours in that table
+    metrics: tuple[str, ...] = ()  # of the evaluations, a line each in that table; the learner's score if none
+    published: str = ""  # the figure of a paper or of another library, beside ours there, and how it was found
 
     def experiment(self) -> Experiment:
         """The whole experiment, with one seed."""
