@@ -370,7 +370,7 @@ PRESETS = {
         hparams={
             "learning_rate": Linear(2e-3, 1e-4),
             "discriminator_learning_rate": Linear(5e-4, 5e-5),
-            "cycle_weight": Linear(0.0, 5.0),
+            "cycle_weight": Linear(0.0, 10.0),
             "identity_weight": 0.0,
         },
         evaluations=20,
