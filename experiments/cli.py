@@ -273,7 +273,8 @@ def evaluate(words: list[str]) -> int:
     if asked.disentanglement:
         from experiments import disentangling
 
-        metrics |= disentangling.scores(restored.program, restored.runs.state, asked.seed)
+        conditional = getattr(restored.experiment.config, "conditional", False)
+        metrics |= disentangling.scores(restored.program, restored.runs.state, asked.seed, conditional=conditional)
     print(evaluation.table(restored, metrics))
     return 0
 

@@ -118,9 +118,12 @@ def interpolations(restored: Restored) -> np.ndarray:
 def spherical(start: Array, end: Array, place: Array) -> Array:
     """The point [..., Z] at `place` in [0, 1] on the arc from `start` to `end` [..., Z] (White 2016, arXiv:1609.04468).
 
-    Between vectors of one length all have that length, as almost all samples of a normal distribution do.
+    Between vectors of one length all have that length, as almost all samples of a normal distribution do. Between
+    parallel ones, which have no arc or any, it is the point on the line.
     """
     norms = jnp.linalg.norm(start, axis=-1, keepdims=True) * jnp.linalg.norm(end, axis=-1, keepdims=True)
     cosine = (start * end).sum(-1, keepdims=True) / jnp.maximum(norms, 1e-12)
-    angle = jnp.maximum(jnp.arccos(jnp.clip(cosine, -1.0, 1.0)), 1e-4)  # below it, arc and line are the same
-    return (jnp.sin((1.0 - place) * angle) * start + jnp.sin(place * angle) * end) / jnp.sin(angle)
+    angle = jnp.arccos(jnp.clip(cosine, -1.0, 1.0))
+    curved = jnp.sin(angle) > 1e-3  # below it, rounding of the cosine decides
+    arc = (jnp.sin((1.0 - place) * angle) * start + jnp.sin(place * angle) * end) / jnp.where(curved, jnp.sin(angle), 1)
+    return jnp.where(curved, arc, (1.0 - place) * start + place * end)

@@ -57,7 +57,11 @@ class Rendered:
         """The examples at `place` [B] in 0 .. count - 1; the shape of a sprite is its label."""
         number = shuffle.elements(random.key(0), self.first + place, self.grid.num_images)
         values = self.grid.values(number)
-        return Examples(self.grid.images(values), values[..., self.grid.factors.index("shape")])
+        return Examples(self.grid.images(values), self.label(values))
+
+    def label(self, values: Array) -> Array:
+        """The label [...] of factors `values` [..., F]."""
+        return values[..., self.grid.factors.index("shape")]
 
 
 class Source(NamedTuple):

@@ -78,6 +78,13 @@ def test_an_arc_keeps_its_distance_from_the_origin():
     np.testing.assert_allclose(sampling.spherical(start, start, jnp.float32(0.4)), start, rtol=1e-3)
 
 
+def test_between_opposite_vectors_lies_a_line():
+    start = random.normal(random.key(0), (6, 5))
+    for end in (-start, -2 * start):
+        found = sampling.spherical(start, end, jnp.float32(0.3))
+        np.testing.assert_allclose(found, 0.7 * start + 0.3 * end, atol=1e-5)
+
+
 def test_the_command_writes_pictures_and_numbers(conditional, monkeypatch, capsys):
     monkeypatch.setattr(cli.evaluation, "restore", lambda path: conditional)
     assert cli.main(["sample", "RUN", "--count", "11"]) == 0
@@ -97,11 +104,11 @@ def test_latents_without_known_factors_are_not_scored(conditional):
 @pytest.mark.slow
 def test_latents_of_sprites_are_scored():
     """An untrained encoder knows positions from each other no better than any random projection does."""
-    config = vae.Config(latent_size=4, encoder=SMALL, decoder=SMALL, batch_size=4)
+    config = vae.Config(latent_size=4, encoder=SMALL, decoder=SMALL, batch_size=4, conditional=True)
     experiment = Experiment("vae", sources.Data("sprites"), config, vae.Hyperparams())
     program = build(experiment)
     runs = program.start(program.keys, program.hparams, program.source)
-    scores = disentangling.scores(program, runs.state, num_votes=200)
-    assert set(scores) == {"mig", "factor_vae", "beta_vae", "dci_disentanglement", "dci_completeness", "sap"}
+    scores = disentangling.scores(program, runs.state, num_votes=200, conditional=True)
+    assert set(scores) == set(disentangling.SCORES)
     assert all(leaf.shape == (1,) and 0 <= leaf[0] <= 1 for leaf in scores.values())
     assert scores["mig"] < 0.2

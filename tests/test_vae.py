@@ -373,6 +373,18 @@ def test_shapes_of_other_networks(digits):
     assert jax.eval_shape(likelihood, random.key(1), state, hparams, source.test.x[:23]).shape == (23,)
 
 
+@pytest.mark.parametrize("likelihood", ["gaussian", "logistic"])
+def test_pixels_are_made_between_black_and_white(digits, likelihood):
+    """Means far outside, on both sides."""
+    spec, source = digits
+    model = vae.make(spec, vae.Config(latent_size=2, encoder=SMALL, decoder=SMALL, likelihood=likelihood))
+    state = jax.jit(model.init)(random.key(0), vae.Hyperparams(), source)
+    params = state.fit.params._replace(offset=jnp.linspace(-5.0, 5.0, 64))
+    state = state._replace(fit=state.fit._replace(params=params))
+    made = model.sample(random.key(1), state, 3), model.reconstruct(random.key(1), state, source.test.x[:3])
+    assert all((images.min(), images.max()) == (0, 1) for images in made)
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

@@ -254,7 +254,8 @@ def make(
 
     def decode_mean(state: State, latent: Array, label: Array | None = None) -> Array:
         outputs = decode(model, state.fit.params, latent, one_hot(label))
-        return likelihoods.mean(config.likelihood, outputs).reshape(-1, *spec.shape)
+        made = likelihoods.mean(config.likelihood, outputs).reshape(-1, *spec.shape)
+        return made if spec.levels is None else jnp.clip(made, 0.0, 1.0)  # a mean may lie outside, no pixel does
 
     def sample(key: Array, state: State, count: int, label: Array | None = None) -> Array:
         label = jnp.arange(count) % num_labels if num_labels and label is None else label
