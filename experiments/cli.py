@@ -276,6 +276,11 @@ def evaluate(words: list[str]) -> int:
         conditional = getattr(restored.experiment.config, "conditional", False)
         metrics |= disentangling.scores(restored.program, restored.runs.state, asked.seed, conditional=conditional)
     print(evaluation.table(restored, metrics))
+    if "eval/bound_1" in metrics:
+        from experiments import plots  # slow to import: matplotlib
+
+        plots.bounds(metrics, restored.path / "bounds.png")
+        print(restored.path / "bounds.png")
     return 0
 
 

@@ -27,7 +27,7 @@ class Average(NamedTuple):
 
     params: Any
     stats: Any
-    count: Array  # [] int32, updates so far
+    updates: Array  # [] int32, how many so far
 
 
 def start(optimizer: fit.OptimizerFactory, params: Any, stats: Any) -> Player:
@@ -175,9 +175,9 @@ def follow(average: Average, player: Player, decay: Any) -> Average:
     At first the decay is less, (1 + t) / (10 + t) after t updates: else samples would long come from near where
     training began.
     """
-    decay = jnp.minimum(decay, (1.0 + average.count) / (10.0 + average.count))
+    decay = jnp.minimum(decay, (1.0 + average.updates) / (10.0 + average.updates))
     params, stats = moving_average((average.params, average.stats), (player.fit.params, player.stats), decay)
-    return Average(params, stats, average.count + 1)
+    return Average(params, stats, average.updates + 1)
 
 
 def pack(x: Array, count: int) -> Array:

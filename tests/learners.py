@@ -26,6 +26,7 @@ from generative.models import (
     wavenet,
     wgan_gp,
 )
+from generative.residual import Residual
 from jaxrl import envs, features
 from jaxrl.algorithms import (
     a2c,
@@ -225,6 +226,14 @@ def vae_on_labels() -> Case:
     return Case(vae.make(spec, config), vae.Hyperparams(learning_rate=0.01), source, unused=("beta", "capacity"))
 
 
+def vae_with_residual_networks() -> Case:
+    spec, source = labelled_images(4)
+    small = Residual((3, 5))
+    config = vae.Config(latent_size=3, encoder=small, decoder=small, conditional=True, batch_size=6)
+    hparams = vae.Hyperparams(learning_rate=0.01)
+    return Case(vae.make(spec, config), hparams, source, unused=("capacity", "scale"))
+
+
 def vae_on_levels() -> Case:
     spec, source = labelled_images()
     small = networks.MLP((13,))
@@ -407,6 +416,7 @@ LEARNERS: dict[str, Callable[[], Case]] = {
     "gan-dcgan": lambda: gan_on(("gradient_penalty",), **DCGANS),
     "gan-minimax": lambda: gan_on(("gradient_penalty",), loss="minimax"),
     "vae-logistic": vae_on_levels,
+    "vae-residual": vae_with_residual_networks,
     "gan-packed": lambda: gan_on(("gradient_penalty",), packing=2, discriminator_steps=2, generator_steps=3),
 }
 

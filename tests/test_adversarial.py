@@ -145,8 +145,8 @@ def test_the_average_of_a_generator_leaves_its_start_at_once():
     average = adversarial.start_average(adversarial.Player(fit.Fit(jnp.float32(0), ()), jnp.float32(8)))
     player = adversarial.Player(fit.Fit(jnp.float32(10), ()), jnp.float32(2))
     average = adversarial.follow(average, player, 0.9)
-    assert (average.params, average.stats, average.count) == pytest.approx((9, 2.6, 1), rel=1e-6)
-    late = adversarial.follow(average._replace(count=jnp.int32(1000)), player, 0.9)
+    assert (average.params, average.stats, average.updates) == pytest.approx((9, 2.6, 1), rel=1e-6)
+    late = adversarial.follow(average._replace(updates=jnp.int32(1000)), player, 0.9)
     assert (late.params, late.stats) == pytest.approx((9.1, 2.54), rel=1e-6)
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from experiments.presets.preset import Preset, data
 from generative.image_networks import DCGAN, Patch, ResNet, UNet
+from generative.residual import Residual
 from jaxrl.core.fit import Optimizer
 from jaxrl.core.networks import CNN, MLP, TransposedCNN
 from jaxrl.core.schedule import Linear
@@ -79,6 +80,15 @@ PRESETS = {
         100 * 60_000,
         config={"binarization": "dynamic", **CONV_28},
         hparams={"learning_rate": Linear(1e-3)},
+    ),
+    "vae-residual-mnist": Preset(
+        "vae",
+        data("mnist", "join_valid=True"),
+        20 * 60_000,
+        config={"binarization": "dynamic", "encoder": Residual(), "decoder": Residual()},
+        hparams={"learning_rate": Linear(1e-3)},
+        evaluations=20,
+        seeds=1,
     ),
     "iwae-mnist": Preset(
         "vae",

@@ -38,6 +38,7 @@ class Config:
     optimizer: fit.OptimizerFactory = fit.Optimizer(momentum=0.5)  # of both, from learning rate to transformation
     classifier_updates: int = 1000  # of the classifier behind eval/modes of labelled images; 0 leaves it out
     eval_samples: int = 2500  # that an evaluation draws
+    eval_features: bool = False  # measure distances in the classifier's hidden layer, not in pixels
 
     @property
     def steps_per_update(self) -> int:
@@ -119,7 +120,7 @@ def make(spec: data.Spec, config: Config) -> Model:
     discriminator = image_networks.discriminator(
         config.discriminator, (*axes, config.packing * (channels + num_labels))
     )
-    measures = scores.make(spec, config.classifier_updates)
+    measures = scores.make(spec, config.classifier_updates, features=config.eval_features)
     num_examples = config.batch_size * config.packing
 
     def generate(params: Any, stats: Any, latent: Array, label: Array | None, training: bool = True) -> Any:
@@ -177,7 +178,9 @@ def make(spec: data.Spec, config: Config) -> Model:
 
     def sample(key: Array, state: State, count: int, label: Array | None = None) -> Array:
         label = labels(count) if label is None else label
-        latent = random.normal(key, (count, config.latent_size))
+        return decode(state, random.normal(key, (count, config.latent_size)), label)
+
+    def decode(state: State, latent: Array, label: Array | None = None) -> Array:
         x, _ = generate(state.average.params, state.average.stats, latent, label, training=False)
         return adversarial.denormalize(spec, x)
 
@@ -189,7 +192,7 @@ def make(spec: data.Spec, config: Config) -> Model:
         samples = sample(key, state, config.eval_samples)
         return measures.measure(state.classifier, samples, labels(config.eval_samples), source)
 
-    return Model(init, update, evaluate, sample)
+    return Model(init, update, evaluate, sample, decode=decode)
 
 
 def _check(spec: data.Spec, config: Config) -> None:

@@ -32,6 +32,7 @@ class Config:
     optimizer: fit.OptimizerFactory = fit.Optimizer(momentum=0.5)  # of both, from learning rate to transformation
     classifier_updates: int = 1000  # of the classifier behind eval/modes of labelled images; 0 leaves it out
     eval_samples: int = 2500  # that an evaluation draws
+    eval_features: bool = False  # measure distances in the classifier's hidden layer, not in pixels
 
     @property
     def steps_per_update(self) -> int:
@@ -80,7 +81,7 @@ def make(spec: data.Spec, config: Config) -> Model:
     _check(config)
     generator = image_networks.generator(config.generator, config.latent_size, spec.shape)
     discriminator = image_networks.spectrally_normalized(image_networks.discriminator(config.discriminator, spec.shape))
-    measures = scores.make(spec, config.classifier_updates)
+    measures = scores.make(spec, config.classifier_updates, features=config.eval_features)
 
     def generate(params: Any, stats: Any, latent: Array, training: bool = True) -> Any:
         x, stats = generator.apply(params, stats, latent, training)
@@ -127,14 +128,16 @@ def make(spec: data.Spec, config: Config) -> Model:
         return State(player, rival, average, cursor, state.classifier), train_metrics
 
     def sample(key: Array, state: State, count: int) -> Array:
-        latent = random.normal(key, (count, config.latent_size))
+        return decode(state, random.normal(key, (count, config.latent_size)))
+
+    def decode(state: State, latent: Array) -> Array:
         x, _ = generate(state.average.params, state.average.stats, latent, training=False)
         return adversarial.denormalize(spec, x)
 
     def evaluate(key: Array, state: State, hparams: Hyperparams, source: data.Source) -> Metrics:
         return measures.measure(state.classifier, sample(key, state, config.eval_samples), None, source)
 
-    return Model(init, update, evaluate, sample)
+    return Model(init, update, evaluate, sample, decode=decode)
 
 
 def _check(config: Config) -> None:
