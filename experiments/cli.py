@@ -85,7 +85,7 @@ class Evaluate:
 class Sample:
     """Options of `sample`."""
 
-    count: int = 64  # samples
+    count: int = 64  # samples; of a model without a distribution, test examples translated or reconstructed
     label: int | None = None  # class to draw, of a conditional model; one after another if not given
     seed: int = 0  # of the samples, not of the run
     run_seed: int | None = None  # which of the run's seeds; the first if not given

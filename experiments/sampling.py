@@ -133,7 +133,7 @@ def spherical(start: Array, end: Array, place: Array) -> Array:
     """The point [..., Z] at `place` in [0, 1] on the arc from `start` to `end` [..., Z] (White 2016, arXiv:1609.04468).
 
     Between vectors of one length all have that length, as almost all samples of a normal distribution do. Between
-    parallel ones, which have no arc or any, it is the point on the line.
+    parallel ones, where no arc is the one to take, it is the point on the line.
     """
     norms = jnp.linalg.norm(start, axis=-1, keepdims=True) * jnp.linalg.norm(end, axis=-1, keepdims=True)
     cosine = (start * end).sum(-1, keepdims=True) / jnp.maximum(norms, 1e-12)

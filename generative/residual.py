@@ -74,8 +74,8 @@ def decoder(description: Residual, in_size: int, shape: tuple[int, ...]) -> netw
         ValueError: examples that are no images, or whose sides cannot be halved so often.
     """
     small = _smallest(description, shape)
-    opposite: dict[Any, Any] = {"keep": "keep", "halve": "double"}
-    blocks = [Block(b, a, opposite[resize]) for a, b, resize in reversed(_blocks(description))]
+    backwards = reversed(_blocks(description))
+    blocks = [Block(after, before, "double" if size == "halve" else "keep") for before, after, size in backwards]
 
     def init(key: Array) -> dict[str, Any]:
         first_key, blocks_key, last_key = random.split(key, 3)

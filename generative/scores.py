@@ -24,14 +24,14 @@ class Scores(NamedTuple):
 def make(spec: data.Spec, classifier_updates: int, *, features: bool = False) -> Scores:
     """Measures for samples of the data set `spec`; each is a mean over samples unless said otherwise.
 
-    With `features`, distances are measured in the classifier's hidden layer.
-
     - always `eval/mmd`: squared maximum mean discrepancy from test examples.
     - mixtures: `eval/modes` found, `eval/quality`, the share within 3 standard deviations, `eval/reverse_kl` in nats.
-    - images: `eval/precision`, `eval/recall`, `eval/density`, `eval/coverage`, on pixels.
+    - images: `eval/precision`, `eval/recall`, `eval/density`, `eval/coverage`.
     - images with labels, if `classifier_updates` is not 0: a classifier gives `eval/modes`, the classes that occur
       (of 1000 for stacked digits), `eval/reverse_kl`, `eval/agreement` with the labels asked for, and, since all of
       these rest on it, its own `eval/classifier_accuracy` on test examples.
+
+    Distances are between pixels, or with `features` in the classifier's hidden layer.
 
     Raises:
         ValueError: features asked for where there is no classifier.
@@ -45,7 +45,8 @@ def make(spec: data.Spec, classifier_updates: int, *, features: bool = False) ->
     if features and not classifies:
         raise ValueError(
             f"Features are those of a classifier of labelled images, and there is none: {spec.name} has examples of "
-            f"shape {spec.shape} in {num_classes} classes, classifier_updates={classifier_updates}."
+            f"shape {spec.shape} in {num_classes} classes, and it gets {classifier_updates} updates: use "
+            f"eval_features=False."
         )
 
     def init(key: Array, source: data.Source) -> Any:
@@ -71,8 +72,8 @@ def make(spec: data.Spec, classifier_updates: int, *, features: bool = False) ->
         return jnp.concatenate(found, -1)
 
     def measure(params: Any, samples: Array, label: Array | None, source: data.Source) -> Metrics:
-        test = data.scale(source.test.x, spec.levels)
-        real, some = (points(params, x[:MOST_POINTS]) for x in (test, samples))
+        real = points(params, data.scale(source.test.x[:MOST_POINTS], spec.levels))
+        some = points(params, samples[:MOST_POINTS])
         found = {"mmd": quality.squared_mmd(real, some)}
         if mixture is not None:
             modes = quality.modes(mixture, samples)
@@ -84,7 +85,8 @@ def make(spec: data.Spec, classifier_updates: int, *, features: bool = False) ->
             found["modes"], found["reverse_kl"] = quality.modes_of_labels(seen, num_modes)
             if label is not None:
                 found["agreement"] = (seen == label).mean()
-            found["classifier_accuracy"] = (classify(params, test) == source.test.label).mean()
+            known = classify(params, data.scale(source.test.x, spec.levels))
+            found["classifier_accuracy"] = (known == source.test.label).mean()
         return {f"eval/{name}": jnp.float32(value) for name, value in found.items()}
 
     return Scores(init, measure)
