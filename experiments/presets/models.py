@@ -326,20 +326,6 @@ PRESETS = {
         },
         evaluations=20,
     ),
-    # Packing alone against collapse, without the penalty: 18.6 of 25 modes if each sample is judged alone.
-    "pacgan-grid": Preset(
-        "gan",
-        data("grid"),
-        25_000 * 2 * 64,
-        config={"latent_size": 2, **TOY_GAN, "penalize": False, "packing": 2},
-        hparams={
-            "learning_rate": Linear(2e-3, 6e-5),
-            "discriminator_learning_rate": Linear(2e-3, 6e-4),
-            "average_decay": 0.998,
-        },
-        evaluations=20,
-        seeds=10,
-    ),
     "dcgan-mnist": Preset(
         "gan",
         data("mnist"),
