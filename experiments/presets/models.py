@@ -364,8 +364,8 @@ PRESETS = {
     "sngan-digits": Preset(
         "sngan",
         data("digits"),
-        6000 * 64,
-        config={"latent_size": 16},
+        3000 * 5 * 64,
+        config={"latent_size": 16, "discriminator_steps": 5},
         hparams={
             "learning_rate": Linear(1e-3, 5e-5),
             "discriminator_learning_rate": Linear(1e-3, 5e-5),
