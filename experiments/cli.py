@@ -88,7 +88,7 @@ class Evaluate:
 class Sample:
     """Options of `sample`."""
 
-    count: int = 64  # samples
+    count: int = 64  # samples; of a model without a distribution, test examples translated or reconstructed
     label: int | None = None  # class to draw, of a conditional model; one after another if not given
     seed: int = 0  # of the samples, not of the run
     run_seed: int | None = None  # which of the run's seeds; the first if not given
@@ -276,8 +276,14 @@ def evaluate(words: list[str]) -> int:
     if asked.disentanglement:
         from experiments import disentangling
 
-        metrics |= disentangling.scores(restored.program, restored.runs.state, asked.seed)
+        conditional = getattr(restored.experiment.config, "conditional", False)
+        metrics |= disentangling.scores(restored.program, restored.runs.state, asked.seed, conditional=conditional)
     print(evaluation.table(restored, metrics))
+    if "eval/bound_1" in metrics:
+        from experiments import plots  # slow to import: matplotlib
+
+        plots.bounds(metrics, restored.path / "bounds.png")
+        print(restored.path / "bounds.png")
     return 0
 
 

@@ -7,14 +7,18 @@ import numpy as np
 from jax import Array, random
 
 from experiments.experiment import Program
-from generative import data, disentanglement, sprites
+from generative import data, disentanglement
 
-SCORES = "mig", "factor_vae", "beta_vae", "dci_disentanglement", "dci_completeness", "sap"
+SCORES = "mig", "factor_vae", "beta_vae", "dci_disentanglement", "dci_completeness", "dci_informativeness", "sap"
 NUM_TREE_EXAMPLES = 1000  # behind DCI, whose trees take long
 
 
-def scores(program: Program, states: Any, seed: int = 0, num_votes: int = 10_000) -> dict[str, np.ndarray]:
-    """The five scores of `disentanglement`, DCI's first two parts alone, of `states` [L, ...]: leaves [L].
+def scores(
+    program: Program, states: Any, seed: int = 0, num_votes: int = 10_000, *, conditional: bool = False
+) -> dict[str, np.ndarray]:
+    """The five scores of `disentanglement`, DCI's three parts apart, of `states` [L, ...]: leaves [L].
+
+    A `conditional` model is told the shape, and its codes need not say it.
 
     Raises:
         ValueError: the model has no codes, or its data no known factors.
@@ -27,18 +31,22 @@ def scores(program: Program, states: Any, seed: int = 0, num_votes: int = 10_000
         )
     count = len(jax.tree.leaves(states)[0])
     measured = [
-        score(model, jax.tree.map(lambda leaf, lane=lane: leaf[lane], states), examples.grid, seed, num_votes)
+        score(model, jax.tree.map(lambda leaf, lane=lane: leaf[lane], states), examples, seed, num_votes, conditional)
         for lane in range(count)
     ]
     return {name: np.array([each[name] for each in measured]) for name in measured[0]}
 
 
-def score(model: Any, state: Any, grid: sprites.Grid, seed: int, num_votes: int) -> dict[str, float]:
+def score(
+    model: Any, state: Any, examples: data.Rendered, seed: int, num_votes: int, conditional: bool
+) -> dict[str, float]:
     """The scores of one state; half as many votes test as train."""
+    grid = examples.grid
 
     def draw(state: Any) -> Any:
         def represent(values: Array) -> Array:
-            return model.encode(random.key(seed), state, grid.images(values))
+            label = (examples.label(values),) if conditional else ()
+            return model.encode(random.key(seed), state, grid.images(values), *label)
 
         keys = random.split(random.key(seed), 6)
         sizes, counts = grid.sizes, (num_votes, num_votes // 2)
@@ -50,14 +58,13 @@ def score(model: Any, state: Any, grid: sprites.Grid, seed: int, num_votes: int)
 
     (train, test), variances, differences = jax.device_get(jax.jit(draw)(state))
     few = (disentanglement.Codes(*(leaf[:NUM_TREE_EXAMPLES] for leaf in codes)) for codes in (train, test))
-    disentangled, complete, _ = disentanglement.dci(*few)
+    dci = disentanglement.dci(*few)
     categorical = [grid.factors.index(name) for name in ("color", "shape") if name in grid.factors]
     found = (
         disentanglement.mutual_information_gap(train),
         disentanglement.factor_vae_score(train, *variances),
         disentanglement.beta_vae_score(*differences),
-        disentangled,
-        complete,
+        *dci,
         disentanglement.separated_attribute_predictability(train, test, categorical),
     )
     return dict(zip(SCORES, found, strict=True))

@@ -34,7 +34,9 @@ def evaluate(path: str | Path, seed: int = 0, disentanglement: bool = False, **e
             lane_keys = keys[np.array(lanes) % plan.lanes.num_seeds]
             metrics = _evaluate(plan, wave.group, lanes, lane_keys, carried)
             if disentanglement:
-                scores = disentangling.scores(plan.programs[wave.group], waves.runs_of(carried).state, seed)
+                program, states = plan.programs[wave.group], waves.runs_of(carried).state
+                conditional = getattr(plan.lanes.groups[wave.group].config, "conditional", False)
+                scores = disentangling.scores(program, states, seed, conditional=conditional)
                 metrics |= {name: leaf[:, None] for name, leaf in scores.items()}
             parts.append((lanes, [0], metrics))
             seen |= set(lanes)

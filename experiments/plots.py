@@ -109,6 +109,21 @@ def _medians(path: Path, rows: list[dict[str, Any]], labels: dict[str, str], yla
     return target
 
 
+def bounds(metrics: dict[str, np.ndarray], target: Path) -> None:
+    """Importance-weighted bounds of every seed against how many weights are behind each, as `evaluate` gives them."""
+    counts = [int(name.removeprefix("eval/bound_")) for name in metrics if name.startswith("eval/bound_")]
+    figure = Figure(figsize=(6.4, 4.0), dpi=150, layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot(counts, [metrics[f"eval/bound_{count}"] for count in counts], color=COLORS[0], marker="o")
+    axes.set_xscale("log")
+    axes.set_xlabel("importance weights, K", color=GREY)
+    axes.set_ylabel("bound in nats per example", color=GREY)
+    axes.set_title("Bounds on the log-likelihood, a line for each seed", color=GREY)
+    axes.grid(color="#dddddd", linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(target)
+
+
 def variances(measured: Measured, target: Path) -> None:
     """Variance of REINFORCE's gradient with each baseline, and beside it what each of them learns."""
     experiment = measured.experiment
@@ -163,7 +178,7 @@ def examples(restored: Restored) -> list[Path]:
         _image(_tiles(drawn, 8), path / "samples.png", "Samples")
         pictures.append(path / "samples.png")
     if getattr(program.learner, "reconstruct", None) is None:
-        return [path / "samples.png", *_sequential(restored), *players(path)]
+        return [path / "samples.png", *_latents(restored), *_sequential(restored), *players(path)]
     from generative import data
 
     x, labels = sampling.examples(restored, 32)
@@ -195,20 +210,18 @@ def samples(drawn: np.ndarray, target: Path) -> None:
 
 
 def _latents(restored: Restored) -> list[Path]:
-    """What the latents of the first seed's model hold: traversals.png and interpolations.png."""
-    if getattr(restored.program.learner, "decode", None) is None:
+    """What the latents of the first seed's model hold: interpolations.png, and traversals.png if images have codes."""
+    learner = restored.program.learner
+    if getattr(learner, "decode", None) is None:
         return []
-    titles = {
-        "traversals": "In each row one latent changes, and no other",
-        "interpolations": "Between test images: a row straight, one on an arc",
-    }
-    for name, rows in {
-        "traversals": sampling.traversals(restored),
-        "interpolations": sampling.interpolations(restored),
-    }.items():
-        tiles = _tiles(rows.reshape(-1, *rows.shape[2:]), sampling.NUM_STEPS)
-        _image(tiles, restored.path / f"{name}.png", titles[name])
-    return [restored.path / f"{name}.png" for name in titles]
+    ends = "samples" if learner.encode is None else "test images"
+    shown = {"interpolations": (sampling.interpolations, f"Between {ends}: a row straight, one on an arc")}
+    if learner.encode is not None:
+        shown["traversals"] = (sampling.traversals, "In each row one latent changes, and no other")
+    for name, (make, title) in shown.items():
+        rows = make(restored)
+        _image(_tiles(rows.reshape(-1, *rows.shape[2:]), sampling.NUM_STEPS), restored.path / f"{name}.png", title)
+    return [restored.path / f"{name}.png" for name in shown]
 
 
 def _sequential(restored: Restored) -> list[Path]:

@@ -21,12 +21,16 @@ NUM_PAIRS = 5  # of images that are interpolated
 def draw(restored: Restored, count: int, label: int | None = None, seed: int = 0, lane: int = 0) -> np.ndarray:
     """`count` samples [count, *shape] of the `lane`-th seed's model, of class `label` if the model reads one.
 
+    A model without a distribution is asked what it makes of as many test examples: translations or reconstructions.
+
     Raises:
-        ValueError: what was trained has nothing to sample from, or knows no such class.
+        ValueError: what was trained makes nothing, knows no such class, or has fewer test examples.
     """
     _, experiment, program, runs = restored
-    if getattr(program.learner, "sample", None) is None:
-        raise ValueError(f"{experiment} has no distribution to sample from: sample a VAE, a GAN or the like.")
+    names = ("sample", "translate", "reconstruct")
+    ways = [name for name in names if getattr(program.learner, name, None) is not None]
+    if not ways:
+        raise ValueError(f"{experiment} makes no data: sample a VAE, a GAN or the like.")
     if not 0 <= lane < experiment.seeds:
         last = experiment.seed + experiment.seeds - 1
         raise ValueError(f"Seed {experiment.seed + lane} was not trained, seeds {experiment.seed} to {last} were.")
@@ -38,8 +42,14 @@ def draw(restored: Restored, count: int, label: int | None = None, seed: int = 0
             raise ValueError(f"Label {label} means nothing to this model, which knows {known}.")
         arguments = (jnp.full(count, label),)
     state = jax.tree.map(lambda leaf: leaf[lane], runs.state)
-    sample = jax.jit(program.learner.sample, static_argnums=2)
-    return np.asarray(sample(random.key(seed), state, count, *arguments))
+    if ways[0] == "sample":
+        sample = jax.jit(program.learner.sample, static_argnums=2)
+        return np.asarray(sample(random.key(seed), state, count, *arguments))
+    x, _ = examples(restored, count)
+    if len(x) < count:
+        raise ValueError(f"{program.given.name} has {len(x)} test examples to make something of: use --count {len(x)}.")
+    make = jax.jit(getattr(program.learner, ways[0]))
+    return np.asarray(make(random.key(seed), state, x[:, 0] if ways[0] == "translate" else x))
 
 
 def write_sounds(restored: Restored, drawn: np.ndarray, target: Path) -> None:
@@ -97,12 +107,16 @@ def traversals(restored: Restored) -> np.ndarray:
 def interpolations(restored: Restored) -> np.ndarray:
     """Images [2 * NUM_PAIRS, NUM_STEPS, H, W, C] from test image to test image: a row straight, the next along an arc.
 
-    A model that reads labels is told that of the first image of each pair.
+    A model that reads labels is told that of the first image of each pair. Models that give images no codes go from
+    sample to sample.
     """
-    _, _, program, runs = restored
+    _, experiment, program, runs = restored
 
     def images(state: Any, x: Array, *label: Array) -> Array:
-        codes = program.learner.encode(random.key(0), state, x, *label)
+        if program.learner.encode is None:
+            codes = random.normal(random.key(0), (len(x), experiment.config.latent_size))
+        else:
+            codes = program.learner.encode(random.key(0), state, x, *label)
         start, end = codes[0::2, None], codes[1::2, None]
         place = jnp.linspace(0.0, 1.0, NUM_STEPS)[:, None]
         between = jnp.stack([(1.0 - place) * start + place * end, spherical(start, end, place)], 1)
@@ -118,9 +132,12 @@ def interpolations(restored: Restored) -> np.ndarray:
 def spherical(start: Array, end: Array, place: Array) -> Array:
     """The point [..., Z] at `place` in [0, 1] on the arc from `start` to `end` [..., Z] (White 2016, arXiv:1609.04468).
 
-    Between vectors of one length all have that length, as almost all samples of a normal distribution do.
+    Between vectors of one length all have that length, as almost all samples of a normal distribution do. Between
+    parallel ones, where no arc is the one to take, it is the point on the line.
     """
     norms = jnp.linalg.norm(start, axis=-1, keepdims=True) * jnp.linalg.norm(end, axis=-1, keepdims=True)
     cosine = (start * end).sum(-1, keepdims=True) / jnp.maximum(norms, 1e-12)
-    angle = jnp.maximum(jnp.arccos(jnp.clip(cosine, -1.0, 1.0)), 1e-4)  # below it, arc and line are the same
-    return (jnp.sin((1.0 - place) * angle) * start + jnp.sin(place * angle) * end) / jnp.sin(angle)
+    angle = jnp.arccos(jnp.clip(cosine, -1.0, 1.0))
+    curved = jnp.sin(angle) > 1e-3  # below it, rounding of the cosine decides
+    arc = (jnp.sin((1.0 - place) * angle) * start + jnp.sin(place * angle) * end) / jnp.where(curved, jnp.sin(angle), 1)
+    return jnp.where(curved, arc, (1.0 - place) * start + place * end)

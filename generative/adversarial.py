@@ -22,6 +22,14 @@ class Player(NamedTuple):
     stats: Any  # of batch normalisation or power iterations; () without
 
 
+class Average(NamedTuple):
+    """Moving average of a generator, from which samples come. Its statistics are those that its parameters need."""
+
+    params: Any
+    stats: Any
+    updates: Array  # [] int32, how many so far
+
+
 def start(optimizer: fit.OptimizerFactory, params: Any, stats: Any) -> Player:
     """A player before its first step."""
     return Player(fit.start(optimizer, params), stats)
@@ -73,8 +81,8 @@ def least_squares_discriminator(real: Array, generated: Array) -> Array:
 
 
 def least_squares_generator(generated: Array) -> Array:
-    """E (D(G(z)) - 1)^2 / 2 []: Mao et al. 2017, equation 9."""
-    return 0.5 * jnp.square(generated - 1.0).mean()
+    """E (D(G(z)) - 1)^2 []: Zhu et al. 2017, arXiv:1703.10593, section 4; Mao et al. halve it too."""
+    return jnp.square(generated - 1.0).mean()
 
 
 LOSSES = {
@@ -87,12 +95,17 @@ LOSSES = {
 
 
 def input_gradients(critic: Callable[[Array], Array], x: Array) -> Array:
-    """Squared norm [B] of the gradient of each output of `critic`, [B, ...] -> [B], with respect to its own input.
+    """Squared norm [B] of the gradient of each output of `critic`, [B * P, ...] -> [B], with respect to all it judges.
 
     A critic that normalises over the batch would mix them.
     """
-    gradients = jax.grad(lambda x: critic(x).sum())(x)
-    return jnp.square(gradients).reshape(len(x), -1).sum(-1)
+
+    def total(x: Array) -> tuple[Array, Array]:
+        outputs = critic(x)
+        return outputs.sum(), outputs
+
+    gradients, outputs = jax.grad(total, has_aux=True)(x)
+    return jnp.square(gradients).reshape(len(outputs), -1).sum(-1)
 
 
 def gradient_penalty(critic: Callable[[Array], Array], real: Array, generated: Array, weight: Array) -> Array:
@@ -108,7 +121,7 @@ def gradient_penalty(critic: Callable[[Array], Array], real: Array, generated: A
 
 
 def real_penalty(critic: Callable[[Array], Array], real: Array) -> Array:
-    """E |gradient|^2 / 2 [] at `real` [B, ...]: R1 of Mescheder et al. 2018, arXiv:1801.04406, equation 9."""
+    """E |gradient|^2 / 2 [] at `real` [B * P, ...]: R1 of Mescheder et al. 2018, arXiv:1801.04406, equation 9."""
     return 0.5 * input_gradients(critic, real).mean()
 
 
@@ -123,7 +136,7 @@ def spectrally_normalized(params: Any, vectors: tuple[Array, ...]) -> tuple[Any,
     """`params` with each matrix divided by its largest singular value, and the vectors one power iteration further.
 
     Miyato et al. 2018, algorithm 1; a kernel is the matrix of its outputs against all else. The vectors are constants
-    to the gradient.
+    to the gradient. A matrix of zeros stays as it is, and so does its vector.
     """
     remaining, found = iter(vectors), []
 
@@ -131,11 +144,13 @@ def spectrally_normalized(params: Any, vectors: tuple[Array, ...]) -> tuple[Any,
         if leaf.ndim < 2:
             return leaf
         matrix = leaf.reshape(-1, leaf.shape[-1])
-        constant = lax.stop_gradient(matrix)
-        left = _unit(constant @ next(remaining))
+        constant, vector = lax.stop_gradient(matrix), next(remaining)
+        left = _unit(constant @ vector)
         right = _unit(left @ constant)
-        found.append(right)
-        return leaf / (left @ matrix @ right)
+        value = left @ matrix @ right
+        positive = value > 0
+        found.append(jnp.where(positive, right, vector))
+        return leaf / jnp.where(positive, value, 1.0)
 
     return jax.tree.map(normalized, params), tuple(found)
 
@@ -147,6 +162,22 @@ def _unit(vector: Array) -> Array:
 def moving_average(average: Any, params: Any, decay: Any) -> Any:
     """Leaf by leaf, decay * average + (1 - decay) * params (Yazici et al. 2019, arXiv:1806.04498)."""
     return jax.tree.map(lambda old, new: decay * old + (1.0 - decay) * new, average, params)
+
+
+def start_average(player: Player) -> Average:
+    """The average of a generator before its first update."""
+    return Average(player.fit.params, player.stats, jnp.int32(0))
+
+
+def follow(average: Average, player: Player, decay: Any) -> Average:
+    """`average` after one more update of `player`.
+
+    At first the decay is less, (1 + t) / (10 + t) after t updates: else samples would long come from near where
+    training began.
+    """
+    decay = jnp.minimum(decay, (1.0 + average.updates) / (10.0 + average.updates))
+    params, stats = moving_average((average.params, average.stats), (player.fit.params, player.stats), decay)
+    return Average(params, stats, average.updates + 1)
 
 
 def pack(x: Array, count: int) -> Array:

@@ -18,6 +18,11 @@ def logits(params: Any, x: Array, num_classes: int, key: Array | None = None) ->
     return networks.build(DESCRIPTION, x.shape[1:], num_classes).apply(params, x, key)
 
 
+def features(params: Any, x: Array) -> Array:
+    """The hidden layer [N, D] of images `x` [N, *shape] scaled to [0, 1]."""
+    return networks.build(DESCRIPTION, x.shape[1:]).apply(params, x)
+
+
 def train(
     key: Array, examples: Any, shape: tuple[int, ...], levels: int | None, num_classes: int, num_updates: int
 ) -> Any:

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 from jax import Array
 from jax import numpy as jnp
 
-from generative import data
+from generative import data, residual
+from generative.residual import Residual
 from jaxrl.core import networks
 
 
@@ -29,13 +30,13 @@ class Networks(NamedTuple):
 
 def build(
     spec: data.Spec,
-    encoder: networks.MLP | networks.CNN | networks.Network,
-    decoder: networks.MLP | networks.TransposedCNN | networks.Network,
+    encoder: networks.MLP | networks.CNN | Residual | networks.Network,
+    decoder: networks.MLP | networks.TransposedCNN | Residual | networks.Network,
     num_outputs: int,
     latent_size: int,
     num_labels: int = 0,
 ) -> Networks:
-    """The networks of two descriptions, or of two networks, which know nothing of dropout keys.
+    """The networks of two descriptions, or of two networks; these and residual ones know nothing of dropout keys.
 
     The [Y] values of a label, 0 but for a 1, are further inputs of an MLP and further channels for other encoders.
 
@@ -45,10 +46,14 @@ def build(
     *axes, channels = (math.prod(spec.shape),) if isinstance(encoder, networks.MLP) else spec.shape
     if isinstance(encoder, networks.Network):
         first = _without_key(encoder)
+    elif isinstance(encoder, Residual):
+        first = _without_key(residual.encoder(encoder, (*axes, channels + num_labels), num_outputs))
     else:
         first = networks.build(encoder, (*axes, channels + num_labels), num_outputs, 1.0)
     if isinstance(decoder, networks.Network):
         second = _without_key(decoder)
+    elif isinstance(decoder, Residual):
+        second = _without_key(residual.decoder(decoder, latent_size + num_labels, spec.shape))
     else:
         second = networks.image_generator(decoder, latent_size + num_labels, spec.shape, 1.0)
 

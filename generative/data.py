@@ -57,7 +57,11 @@ class Rendered:
         """The examples at `place` [B] in 0 .. count - 1; the shape of a sprite is its label."""
         number = shuffle.elements(random.key(0), self.first + place, self.grid.num_images)
         values = self.grid.values(number)
-        return Examples(self.grid.images(values), values[..., self.grid.factors.index("shape")])
+        return Examples(self.grid.images(values), self.label(values))
+
+    def label(self, values: Array) -> Array:
+        """The label [...] of factors `values` [..., F]."""
+        return values[..., self.grid.factors.index("shape")]
 
 
 class Source(NamedTuple):
@@ -159,7 +163,7 @@ def load(
     - `ring`, `grid`, `spirals`, `moons`: points in the plane, see `toys`; 100,000 train, 10,000 test. Need no file.
     - `stacked_digits`, `stacked_mnist`: a digit in each colour, 1000 classes; 50,000 train, 10,000 valid, 10,000 test.
     - `digits_inverted`, `digits_rotated`, `sprites_filled`: pairs [2, H, W, C] for translation, see `translation`;
-      of the sprites 5000 train, 500 test.
+      of the sprites 5000 train, 500 test, with the options of `sprites`.
     - `sprites`: shapes of known size, orientation and place, see `sprites`, rendered as they are drawn; `options` are
       its side (32) and color (False). 2000 valid and 5000 test; their shape is their label. Needs no file.
 
@@ -355,12 +359,15 @@ def _pairs(kind: str) -> Callable[..., dict[str, Any]]:
     return loader
 
 
-def _sprites_filled(folder: str | Path | None) -> dict[str, Any]:
+def _sprites_filled(folder: str | Path | None, side: int = 32, color: bool = False) -> dict[str, Any]:
     del folder
-    grid = sprites.Grid(32)
+    grid = sprites.Grid(side, color)
     number = np.random.default_rng(0).choice(grid.num_images, 5500, replace=False)
     values = grid.values(jnp.asarray(number))
-    x, label = translation.filled(np.asarray(grid.images(values)), 256), np.asarray(values[:, 0])
+    x, label = (
+        translation.filled(np.asarray(grid.images(values)), 256),
+        np.asarray(values[:, grid.factors.index("shape")]),
+    )
     return {"train": Examples(x[:5000], label[:5000]), "test": Examples(x[5000:], label[5000:])}
 
 

@@ -81,14 +81,20 @@ def _votes(key: Array, one: Callable[[Array], tuple[Array, Array]], count: int) 
 def mutual_information_gap(codes: Codes) -> float:
     """MIG (Chen et al. 2018, arXiv:1802.04942, equation 6).
 
-    Over factors, the mean gap between the two latents that know most of it, in parts of the factor's entropy.
+    Over factors, the mean gap between the two latents that know most of it, in parts of the factor's entropy. With one
+    latent it is all that this one knows.
     """
     codes = Codes(*map(np.asarray, codes))
     bins = [np.digitize(latent, np.histogram_bin_edges(latent, NUM_BINS)[1:-1]) for latent in codes.code.T]
     known = np.array([[mutual_information(latent, factor) for latent in bins] for factor in codes.value.T])  # [F, Z]
     entropy = np.array([mutual_information(factor, factor) for factor in codes.value.T])
-    second, first = np.sort(known, axis=1)[:, -2:].T
-    return float(((first - second) / entropy).mean())
+    return float((gaps(known) / entropy).mean())
+
+
+def gaps(table: np.ndarray) -> np.ndarray:
+    """Between the two largest values [F] of each row of `table` [F, Z], none below 0; of one value, to 0."""
+    second, first = np.sort(np.pad(table, [(0, 0), (1, 0)]), axis=1)[:, -2:].T
+    return first - second
 
 
 def mutual_information(one: np.ndarray, other: np.ndarray) -> float:
@@ -120,10 +126,13 @@ def factor_vae_score(codes: Codes, train: Votes, test: Votes) -> float:
 
 
 def beta_vae_score(train: Votes, test: Votes) -> float:
-    """Accuracy of a linear classifier (Higgins et al. 2017, section 3): which factor did the pairs agree in?"""
-    from sklearn import linear_model, pipeline, preprocessing
+    """Accuracy of a linear classifier (Higgins et al. 2017, section 3): which factor did the pairs agree in?
 
-    classifier = pipeline.make_pipeline(preprocessing.StandardScaler(), linear_model.LogisticRegression(max_iter=1000))
+    It is given the distances as they are: in proportion, collapsed latents would tell as much as others.
+    """
+    from sklearn import linear_model
+
+    classifier = linear_model.LogisticRegression(max_iter=1000)
     return float(classifier.fit(train.evidence, train.factor).score(test.evidence, test.factor))
 
 
@@ -147,12 +156,15 @@ def dci(train: Codes, test: Codes) -> tuple[float, float, float]:
 def disentanglement_and_completeness(importance: np.ndarray) -> tuple[float, float]:
     """Of `importance` [F, Z]: 1 minus the entropy of each latent's factors, of each factor's latents, weighted means.
 
-    A latent of no importance for any factor does not count.
+    A latent of no importance for any factor does not count; where nothing is important both are 0, as of even shares.
+    Where there is one factor all latents are disentangled, and one latent is complete.
     """
+    if importance.sum() == 0:
+        return 0.0, 0.0
 
     def concentration(rows: np.ndarray) -> float:
         share = rows / np.maximum(rows.sum(1, keepdims=True), 1e-12)
-        entropy = -(share * np.log(np.maximum(share, 1e-12))).sum(1) / np.log(rows.shape[1])
+        entropy = -(share * np.log(np.maximum(share, 1e-12))).sum(1) / np.log(max(rows.shape[1], 2))
         return float(((1.0 - entropy) * rows.sum(1)).sum() / rows.sum())
 
     return concentration(importance.T), concentration(importance)
@@ -162,7 +174,8 @@ def separated_attribute_predictability(train: Codes, test: Codes, categorical: S
     """SAP (Kumar et al. 2018, arXiv:1711.00848, section 3).
 
     Over factors, the mean gap between the two latents that predict it best: by a linear classifier's accuracy for the
-    `categorical` ones, given by number, and by the square of the correlation for the rest.
+    `categorical` ones, given by number, and by the square of the correlation for the rest. With one latent it is all
+    that this one predicts.
     """
     from sklearn import metrics, svm
 
@@ -178,5 +191,4 @@ def separated_attribute_predictability(train: Codes, test: Codes, categorical: S
 
     num_latents, num_factors = train.code.shape[1], train.value.shape[1]
     table = [[predictability(latent, factor) for latent in range(num_latents)] for factor in range(num_factors)]
-    second, first = np.sort(table, axis=1)[:, -2:].T
-    return float((first - second).mean())
+    return float(gaps(np.array(table)).mean())

@@ -39,6 +39,9 @@ class DCGAN:
     channels: tuple[int, ...] = (64, 128)  # after each halving of the sides, as the discriminator reads an image
     norm: Literal["batch", "none"] = "batch"  # not at the image itself
 
+    def __post_init__(self) -> None:
+        _check_channels(self)
+
 
 @dataclass(frozen=True)
 class UNet:
@@ -49,6 +52,9 @@ class UNet:
 
     channels: tuple[int, ...] = (32, 64, 64)  # after each halving of the sides
     norm: Norm = "batch"  # not at the image nor where it is smallest
+
+    def __post_init__(self) -> None:
+        _check_channels(self)
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,9 @@ class ResNet:
     num_blocks: int = 2  # of two convolutions each, where the image is smallest
     norm: Norm = "instance"  # not at the image
 
+    def __post_init__(self) -> None:
+        _check_channels(self)
+
 
 @dataclass(frozen=True)
 class Patch:
@@ -69,6 +78,14 @@ class Patch:
 
     channels: tuple[int, ...] = (32, 64)  # after each halving of the sides
     norm: Norm = "batch"  # not at the image
+
+    def __post_init__(self) -> None:
+        _check_channels(self)
+
+
+def _check_channels(description: Any) -> None:
+    if not description.channels:
+        raise ValueError(f"A {type(description).__name__} of channels=() has no convolutions: give it one or more.")
 
 
 def generator(

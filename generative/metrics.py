@@ -10,35 +10,32 @@ from jax.scipy.special import logsumexp
 from jaxrl.core import checks
 
 
-def importance_log_likelihood(
+def draw_log_weights(
     key: Array, log_weights: Callable[[Array, int], Array], num_samples: int, chunk_size: int = 100
 ) -> Array:
-    """Log of the mean of K = `num_samples` importance weights: the bound of Burda et al. 2015, arXiv:1509.00519, eq. 8.
+    """Logarithms [num_samples, ...] of importance weights.
 
     `log_weights(key, count)` draws `count` latents and returns log p(x, z) - log q(z | x), [count, ...]. At most
-    `chunk_size` are held at once. In expectation the result [...] is below log p(x), and approaches it as K grows;
-    K = 1 is the evidence lower bound.
+    `chunk_size` latents are held at once.
     """
     chunk_size = min(chunk_size, num_samples)
-    num_chunks = math.ceil(num_samples / chunk_size)
+    number = jnp.arange(math.ceil(num_samples / chunk_size))
+    drawn = lax.map(lambda index: log_weights(random.fold_in(key, index), chunk_size), number)
+    return drawn.reshape(-1, *drawn.shape[2:])[:num_samples]  # the last chunk may draw too many
 
-    def chunk_sum(index: Array) -> Array:
-        drawn = log_weights(random.fold_in(key, index), chunk_size)
-        number = index * chunk_size + jnp.arange(chunk_size)
-        used = (number < num_samples).reshape(-1, *[1] * (drawn.ndim - 1))  # the last chunk may draw too many
-        return logsumexp(jnp.where(used, drawn, -jnp.inf), axis=0)
 
-    def add(total: Array, index: Array) -> tuple[Array, None]:
-        return jnp.logaddexp(total, chunk_sum(index)), None
-
-    total, _ = lax.scan(add, chunk_sum(jnp.int32(0)), jnp.arange(1, num_chunks))
-    return total - math.log(num_samples)
+def importance_counts(num_samples: int) -> tuple[int, ...]:
+    """The powers of ten that divide `num_samples`, and itself: points of an `importance_curve`."""
+    powers = [10**power for power in range(len(str(num_samples))) if num_samples % 10**power == 0]
+    return tuple(dict.fromkeys([*powers, num_samples]))
 
 
 def importance_curve(log_weights: Array, counts: Sequence[int]) -> Array:
     """The bounds [len(counts), ...] with K = each of `counts` importance weights, from the same weights [S, ...].
 
-    They are split into groups of K, whose bounds are averaged: with K = 1 the mean of all logarithms.
+    Each is the log of the mean of K weights: Burda et al. 2015, arXiv:1509.00519, equation 8. In expectation it is
+    below log p(x), and approaches it as K grows; K = 1 is the evidence lower bound. The weights are split into groups
+    of K, whose bounds are averaged.
 
     Raises:
         ValueError: a count that does not divide their number.

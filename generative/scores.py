@@ -1,6 +1,7 @@
 """What is measured of a model's samples at each evaluation, by what is known of the data. Axes: M samples."""
 
 from collections.abc import Callable
+from functools import reduce
 from typing import Any, NamedTuple
 
 from jax import Array
@@ -20,14 +21,20 @@ class Scores(NamedTuple):
     measure: Callable[..., Metrics]  # (params, samples [M, *shape] as data.scale gives them, label [M] or None, source)
 
 
-def make(spec: data.Spec, classifier_updates: int) -> Scores:
+def make(spec: data.Spec, classifier_updates: int, *, features: bool = False) -> Scores:
     """Measures for samples of the data set `spec`; each is a mean over samples unless said otherwise.
 
     - always `eval/mmd`: squared maximum mean discrepancy from test examples.
     - mixtures: `eval/modes` found, `eval/quality`, the share within 3 standard deviations, `eval/reverse_kl` in nats.
-    - images: `eval/precision`, `eval/recall`, `eval/density`, `eval/coverage`, on pixels.
+    - images: `eval/precision`, `eval/recall`, `eval/density`, `eval/coverage`.
     - images with labels, if `classifier_updates` is not 0: a classifier gives `eval/modes`, the classes that occur
-      (of 1000 for stacked digits), `eval/reverse_kl`, and `eval/agreement` with the labels asked for.
+      (of 1000 for stacked digits), `eval/reverse_kl`, `eval/agreement` with the labels asked for, and, since all of
+      these rest on it, its own `eval/classifier_accuracy` on test examples.
+
+    Distances are between pixels, or with `features` in the classifier's hidden layer.
+
+    Raises:
+        ValueError: features asked for where there is no classifier.
     """
     mixture = toys.MIXTURES.get(spec.name)
     images = len(spec.shape) == 3
@@ -35,6 +42,12 @@ def make(spec: data.Spec, classifier_updates: int) -> Scores:
     num_modes = spec.num_classes or 0
     num_classes = round(num_modes ** (1 / STACKED)) if stacked else num_modes
     classifies = images and num_classes > 0 and classifier_updates > 0
+    if features and not classifies:
+        raise ValueError(
+            f"Features are those of a classifier of labelled images, and there is none: {spec.name} has examples of "
+            f"shape {spec.shape} in {num_classes} classes, and it gets {classifier_updates} updates: use "
+            f"eval_features=False."
+        )
 
     def init(key: Array, source: data.Source) -> Any:
         if not classifies:
@@ -45,15 +58,22 @@ def make(spec: data.Spec, classifier_updates: int) -> Scores:
         shape = (*spec.shape[:2], 1) if stacked else spec.shape
         return classifier.train(key, examples, shape, spec.levels, num_classes, classifier_updates)
 
+    def parts(x: Array) -> list[Array]:
+        """What the classifier reads of images [M, *shape]: the colours of stacked digits one by one."""
+        return [x[..., i : i + 1] for i in range(STACKED)] if stacked else [x]
+
     def classify(params: Any, x: Array) -> Array:
-        if not stacked:
-            return classifier.logits(params, x, num_classes).argmax(-1)
-        digits = [classifier.logits(params, x[..., i : i + 1], num_classes).argmax(-1) for i in range(STACKED)]
-        return (digits[0] * num_classes + digits[1]) * num_classes + digits[2]
+        found = [classifier.logits(params, part, num_classes).argmax(-1) for part in parts(x)]
+        return reduce(lambda label, digit: label * num_classes + digit, found)
+
+    def points(params: Any, x: Array) -> Array:
+        """What distances are measured between, [M, D]."""
+        found = [classifier.features(params, part) for part in parts(x)] if features else [x.reshape(len(x), -1)]
+        return jnp.concatenate(found, -1)
 
     def measure(params: Any, samples: Array, label: Array | None, source: data.Source) -> Metrics:
-        real = data.scale(source.test.x[:MOST_POINTS], spec.levels)
-        real, some = real.reshape(len(real), -1), samples[:MOST_POINTS].reshape(-1, real[0].size)
+        real = points(params, data.scale(source.test.x[:MOST_POINTS], spec.levels))
+        some = points(params, samples[:MOST_POINTS])
         found = {"mmd": quality.squared_mmd(real, some)}
         if mixture is not None:
             modes = quality.modes(mixture, samples)
@@ -65,6 +85,8 @@ def make(spec: data.Spec, classifier_updates: int) -> Scores:
             found["modes"], found["reverse_kl"] = quality.modes_of_labels(seen, num_modes)
             if label is not None:
                 found["agreement"] = (seen == label).mean()
+            known = classify(params, data.scale(source.test.x, spec.levels))
+            found["classifier_accuracy"] = (known == source.test.label).mean()
         return {f"eval/{name}": jnp.float32(value) for name, value in found.items()}
 
     return Scores(init, measure)

@@ -26,6 +26,7 @@ from generative.models import (
     wavenet,
     wgan_gp,
 )
+from generative.residual import Residual
 from jaxrl import envs, features
 from jaxrl.algorithms import (
     a2c,
@@ -225,6 +226,21 @@ def vae_on_labels() -> Case:
     return Case(vae.make(spec, config), vae.Hyperparams(learning_rate=0.01), source, unused=("beta", "capacity"))
 
 
+def vae_with_residual_networks() -> Case:
+    spec, source = labelled_images(4)
+    small = Residual((3, 5))
+    config = vae.Config(latent_size=3, encoder=small, decoder=small, conditional=True, batch_size=6)
+    hparams = vae.Hyperparams(learning_rate=0.01)
+    return Case(vae.make(spec, config), hparams, source, unused=("capacity", "scale"))
+
+
+def vae_on_levels() -> Case:
+    spec, source = labelled_images()
+    small = networks.MLP((13,))
+    config = vae.Config(latent_size=3, encoder=small, decoder=small, likelihood="logistic", batch_size=6)
+    return Case(vae.make(spec, config), vae.Hyperparams(learning_rate=0.01), source, unused=("capacity",))
+
+
 def autoencoder_on_images() -> Case:
     spec, source = labelled_images()
     config = autoencoder.Config(
@@ -233,16 +249,19 @@ def autoencoder_on_images() -> Case:
     return Case(autoencoder.make(spec, config), autoencoder.Hyperparams(Linear(0.01, 0.002)), source)
 
 
-def labelled_images() -> Any:
-    """Description and arrays of 30 images of bytes, 4x3x1, in 3 classes."""
+def labelled_images(width: int = 3) -> Any:
+    """Description and arrays of 30 images of bytes, 4 x `width` x 1, in 3 classes."""
     generator = np.random.default_rng(0)
-    train, test = generator.integers(0, 256, size=(2, 30, 4, 3, 1), dtype=np.uint8)
+    train, test = generator.integers(0, 256, size=(2, 30, 4, width, 1), dtype=np.uint8)
     label = np.arange(30) % 3
     return data.from_arrays("bytes", data.Examples(train, label), data.Examples(test, label))
 
 
+DCGANS = {"generator": image_networks.DCGAN((3,)), "discriminator": image_networks.DCGAN((4, 5))}
+
+
 def gan_on(unused: tuple[str, ...] = (), **options: Any) -> Case:
-    spec, source = labelled_images()
+    spec, source = labelled_images(4)
     sizes = {"latent_size": 5, "batch_size": 6, "classifier_updates": 2, "eval_samples": 10}
     players = {"generator": networks.MLP((13,), "relu"), "discriminator": networks.MLP((11,), "leaky_relu")}
     config = gan.Config(**{**sizes, **players, **options})
@@ -394,6 +413,10 @@ LEARNERS: dict[str, Callable[[], Case]] = {
     "pixelcnnpp": lambda: autoregressive_on(
         pixelcnnpp, (4, 3, 1), 5, features=7, num_layers=1, num_sizes=2, num_logistics=2, conditional=True
     ),
+    "gan-dcgan": lambda: gan_on(("gradient_penalty",), **DCGANS),
+    "gan-minimax": lambda: gan_on(("gradient_penalty",), loss="minimax"),
+    "vae-logistic": vae_on_levels,
+    "vae-residual": vae_with_residual_networks,
     "gan-packed": lambda: gan_on(("gradient_penalty",), packing=2, discriminator_steps=2, generator_steps=3),
 }
 

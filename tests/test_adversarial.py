@@ -10,6 +10,7 @@ from jax import random
 
 from generative import adversarial, data
 from generative.adversarial import LOSSES
+from jaxrl.core import fit
 
 
 def test_the_best_discriminator_measures_the_jensen_shannon_divergence():
@@ -36,7 +37,7 @@ def test_what_the_generator_learns_from_a_sure_discriminator(name, logit, slope)
 
 def test_other_losses_by_hand():
     real, generated = jnp.array([2.0, 0.5]), jnp.array([-3.0, 1.0])
-    expected = {"hinge": (1.25, 1.0), "wasserstein": (-2.25, 1.0), "least_squares": (2.8125, 4.0)}
+    expected = {"hinge": (1.25, 1.0), "wasserstein": (-2.25, 1.0), "least_squares": (2.8125, 8.0)}
     for name, (discriminator, generator) in expected.items():
         assert LOSSES[name].discriminator(real, generated) == pytest.approx(discriminator)
         assert LOSSES[name].generator(generated) == pytest.approx(generator)
@@ -51,6 +52,12 @@ def test_penalties_of_a_linear_critic():
     weight = random.uniform(random.key(1), (5,))
     assert adversarial.gradient_penalty(critic, real, generated, weight) == pytest.approx((3 - 1) ** 2, rel=1e-6)
     assert adversarial.real_penalty(critic, real) == pytest.approx(9 / 2, rel=1e-6)
+
+
+def test_a_pack_is_penalised_as_a_whole():
+    slope = jnp.array([1.0, 2.0, 2.0, 4.0])
+    penalty = adversarial.real_penalty(lambda x: adversarial.pack(x, 2) @ slope, random.normal(random.key(0), (6, 2)))
+    assert penalty == pytest.approx(25 / 2, rel=1e-6)
 
 
 def test_each_example_has_its_own_place_on_the_line():
@@ -95,6 +102,20 @@ def test_spectral_normalisation_against_singular_values():
     np.testing.assert_allclose(jax.grad(own_norm)(params)["a"]["kernel"], 0, atol=1e-4)
 
 
+def test_a_kernel_of_zeros_stays_and_can_leave():
+    params = {"kernel": jnp.zeros((3, 2))}
+    vectors = adversarial.start_power_iterations(random.key(0), params)
+
+    def loss(params):
+        normalized, after = adversarial.spectrally_normalized(params, vectors)
+        return normalized["kernel"].sum(), (normalized, after)
+
+    gradient, (normalized, after) = jax.grad(loss, has_aux=True)(params)
+    np.testing.assert_array_equal(normalized["kernel"], 0)
+    np.testing.assert_array_equal(gradient["kernel"], 1)
+    np.testing.assert_array_equal(after[0], vectors[0])
+
+
 def test_packing_keeps_examples_whole():
     x = jnp.arange(4 * 2 * 3 * 2).reshape(4, 2, 3, 2)
     packed = adversarial.pack(x, 2)
@@ -117,6 +138,16 @@ def test_moving_average_by_hand():
     for value in (1.0, 2.0, 4.0):
         average = adversarial.moving_average(average, {"w": jnp.array([value])}, jnp.float32(0.9))
     np.testing.assert_allclose(average["w"], [0.81 * 0.1 + 0.9 * 0.2 + 0.4], rtol=1e-6)
+
+
+def test_the_average_of_a_generator_leaves_its_start_at_once():
+    """Parameters and statistics, with the decay asked for once (1 + t) / (10 + t) has passed it."""
+    average = adversarial.start_average(adversarial.Player(fit.Fit(jnp.float32(0), ()), jnp.float32(8)))
+    player = adversarial.Player(fit.Fit(jnp.float32(10), ()), jnp.float32(2))
+    average = adversarial.follow(average, player, 0.9)
+    assert (average.params, average.stats, average.updates) == pytest.approx((9, 2.6, 1), rel=1e-6)
+    late = adversarial.follow(average._replace(updates=jnp.int32(1000)), player, 0.9)
+    assert (late.params, late.stats) == pytest.approx((9.1, 2.54), rel=1e-6)
 
 
 def test_values_are_mapped_to_where_networks_want_them_and_back():

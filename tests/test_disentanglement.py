@@ -101,6 +101,22 @@ def test_beta_vae_score(drawn):
     assert disentanglement.beta_vae_score(*drawn["silent"]["differences"]) < 0.6
 
 
+def test_collapsed_latents_tell_no_shared_factor():
+    """Each a factor, but hardly any of it."""
+    represent = lambda value: 1e-4 * standardized(value)  # noqa: E731
+    draw = jax.jit(lambda seed: disentanglement.draw_differences(random.key(seed), represent, SIZES, 208, 16))
+    assert disentanglement.beta_vae_score(draw(1), draw(2)) < 0.6
+
+
+def test_one_latent_has_all_there_is_to_know():
+    value = np.arange(1000)[:, None] % 4
+    code = (value + 0.1 * np.sin(np.arange(1000.0))[:, None]).astype(np.float32)
+    codes = disentanglement.Codes(code, value)
+    assert disentanglement.mutual_information_gap(codes) == pytest.approx(1)
+    assert disentanglement.separated_attribute_predictability(codes, codes) > 0.9
+    assert disentanglement.separated_attribute_predictability(codes, codes, categorical=(0,)) > 0.5
+
+
 @pytest.mark.slow
 def test_dci(drawn):
     """Few values, so that the trees are few."""
@@ -116,6 +132,9 @@ def test_disentanglement_and_completeness_by_hand():
     assert score(np.ones((3, 4))) == pytest.approx((0, 0), abs=1e-9)
     # One factor shared out between two latents that know nothing else, and a latent that knows nothing.
     split = np.array([[0.5, 0.5, 0, 0], [0, 0, 1, 0]])
+    assert score(np.zeros((3, 4))) == (0, 0)
+    assert score(np.ones((1, 2))) == pytest.approx((1, 0), abs=1e-9)  # one factor; one latent
+    assert score(np.ones((2, 1))) == pytest.approx((0, 1), abs=1e-9)
     entropy = np.log(2) / np.log(4)
     assert score(split) == pytest.approx((1, (1 - entropy + 1) / 2))
 

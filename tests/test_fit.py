@@ -62,6 +62,7 @@ OPTIMIZERS = {
         lambda rate: optax.adamw(rate, eps=1e-6, weight_decay=0.1),
     ),
     "radam": (fit.Optimizer("radam", epsilon=1e-4), lambda rate: optax.radam(rate, eps=1e-4)),
+    "second moment": (fit.Optimizer(momentum=0.0, square_decay=0.9), lambda rate: optax.adam(rate, 0.0, 0.9)),
     "rmsprop": (fit.Optimizer("rmsprop", epsilon=1e-3), lambda rate: optax.rmsprop(rate, decay=0.99, eps=1e-3)),
     "sgd": (fit.Optimizer("sgd", momentum=0.5), lambda rate: optax.sgd(rate, momentum=0.5)),
     "any factory": (optax.lion, optax.lion),

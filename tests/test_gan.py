@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from jax import numpy as jnp
 from jax import random
-from learners import labelled_images
+from learners import DCGANS, gan_on, labelled_images
 
 from experiments import presets
 from experiments.experiment import build
-from generative import data
+from generative import adversarial, data
 from generative.image_networks import DCGAN
 from generative.models import gan
 from jaxrl.core import networks
@@ -50,14 +50,36 @@ def test_one_player_moves_without_the_other(small):
     assert not same_bits(still.generator.fit.params, state.generator.fit.params)
 
 
+@pytest.mark.slow
+def test_batch_statistics_never_cross_between_players():
+    """More steps of one leave all of the other that came before, or moves without it, bit for bit."""
+
+    counts = {"once": (1, 1), "judged": (2, 1), "generated": (1, 2)}
+    model, _, source, _ = gan_on(**DCGANS, classifier_updates=0)
+    before, found = jax.jit(model.init)(random.key(0), HPARAMS, source), {}
+    for name, (discriminator_steps, generator_steps) in counts.items():
+        steps = {"discriminator_steps": discriminator_steps, "generator_steps": generator_steps}
+        update = jax.jit(gan_on(**DCGANS, classifier_updates=0, **steps).learner.update)
+        found[name], _ = update(random.key(1), before, HPARAMS, source)
+    once, judged, generated = found.values()
+    assert same_bits(generated.discriminator, once.discriminator)
+    assert same_bits(judged.generator.stats, once.generator.stats)  # of the same latents, through the same weights
+    for moved, still in ((once, before), (generated, once)):
+        assert not same_bits(moved.generator.stats, still.generator.stats)
+    for moved, still in ((once, before), (judged, once)):
+        assert not same_bits(moved.discriminator.stats, still.discriminator.stats)
+    gone = once._replace(generator=jax.tree.map(jnp.zeros_like, once.generator))
+    assert same_bits(model.sample(random.key(2), gone, 3), model.sample(random.key(2), once, 3))
+
+
 def test_steps_are_counted_and_the_average_follows(small):
     _, source, state, update = small
     after, metrics = update(random.key(1), state, HPARAMS, source)
     assert after.discriminator.fit.opt_state[0].count == 3
     assert after.generator.fit.opt_state[0].count == 2
     assert after.cursor.epoch * 30 + after.cursor.position == 30
-    expected = jax.tree.map(lambda old, new: 0.9 * old + 0.1 * new, state.average, after.generator.fit.params)
-    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7), after.average, expected)
+    average = adversarial.follow(state.average, after.generator, HPARAMS.average_decay)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7), after.average, average)
     assert set(metrics) == {"discriminator_loss", "generator_loss", "accuracy"}
 
 
@@ -67,7 +89,8 @@ def test_samples_come_from_the_average_under_the_labels_asked_for(small):
     assert samples.shape == (7, 4, 3, 1) and samples.min() >= 0 and samples.max() <= 1
     np.testing.assert_array_equal(model.sample(random.key(1), state, 7, jnp.arange(7) % 3), samples)
     assert not same_bits(model.sample(random.key(1), state, 7, jnp.zeros(7, jnp.int32)), samples)
-    nothing = state._replace(average=jax.tree.map(jnp.zeros_like, state.average))
+    silent = state.average._replace(params=jax.tree.map(jnp.zeros_like, state.average.params))
+    nothing = state._replace(average=silent)
     np.testing.assert_array_equal(model.sample(random.key(1), nothing, 7), 0.5)
 
 

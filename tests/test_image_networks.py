@@ -34,6 +34,12 @@ def test_dcgan_makes_and_reads_images(norm):
         nets.discriminator(description, (7,))
 
 
+@pytest.mark.parametrize("kind", [nets.DCGAN, nets.UNet, nets.ResNet, nets.Patch])
+def test_no_channels_are_refused(kind):
+    with pytest.raises(ValueError, match=rf"{kind.__name__} of channels=\(\)"):
+        kind(())
+
+
 @pytest.mark.parametrize("size", [(8, 8), (7, 9), (5, 3), (33, 17)])
 def test_translators_and_patches_take_images_of_any_size(size):
     image = (*size, 2)

@@ -12,21 +12,22 @@ from scipy import stats
 from generative import likelihoods, metrics
 
 
+def bound(key, log_weights, num_samples, chunk_size):
+    drawn = metrics.draw_log_weights(key, log_weights, num_samples, chunk_size)
+    return metrics.importance_curve(drawn, (num_samples,))[0]
+
+
 def test_every_sample_counts_once_whatever_the_chunk():
     """Each chunk gives weights 0 .. count - 1, so the mean of their exponentials is known."""
     for num_samples, chunk_size in ((5, 2), (6, 2), (1, 100), (100, 100), (101, 100), (7, 1)):
         drawn = np.arange(num_samples) % chunk_size
-        estimate = metrics.importance_log_likelihood(
-            random.key(0), lambda _, count: jnp.arange(count, dtype=jnp.float32), num_samples, chunk_size
-        )
+        estimate = bound(random.key(0), lambda _, count: jnp.arange(count, dtype=jnp.float32), num_samples, chunk_size)
         np.testing.assert_allclose(estimate, np.log(np.exp(drawn).mean()), rtol=1e-6, atol=1e-6)
 
 
 def test_chunks_are_independent_and_weights_far_below_one_survive():
     """Log-normal weights around exp(-1000) have a known mean; the same key in every chunk would widen the error."""
-    estimate = metrics.importance_log_likelihood(
-        random.key(0), lambda key, count: random.normal(key, (count, 2)) - 1000, 100_000, 100
-    )
+    estimate = bound(random.key(0), lambda key, count: random.normal(key, (count, 2)) - 1000, 100_000, 100)
     np.testing.assert_allclose(estimate, -1000 + 0.5, atol=0.02)
 
 
@@ -40,11 +41,11 @@ def test_linear_gaussian_bound_grows_from_elbo_to_likelihood():
     def log_weights(key, count):
         return likelihoods.gaussian(random.normal(key, (count, 1)), 1.0, jnp.array([x]))
 
-    def bound(num_samples, repeats):
+    def mean_bound(num_samples, repeats):
         keys = random.split(random.key(num_samples), repeats)
-        return vmap(lambda key: metrics.importance_log_likelihood(key, log_weights, num_samples, 64))(keys).mean()
+        return vmap(lambda key: bound(key, log_weights, num_samples, 64))(keys).mean()
 
-    bounds = [bound(1, 40_000), bound(5, 40_000), bound(50, 4000), bound(5000, 40)]
+    bounds = [mean_bound(1, 40_000), mean_bound(5, 40_000), mean_bound(50, 4000), mean_bound(5000, 40)]
     assert bounds[0] == pytest.approx(elbo, abs=0.03)
     assert bounds[-1] == pytest.approx(likelihood, abs=0.01)
     assert np.all(np.diff(bounds) > 0.005)
@@ -84,6 +85,11 @@ def test_logistic_chances_sum_to_one(scale):
         edges = (np.arange(257) - 0.5) / 255
         chances = np.diff(stats.logistic.cdf(np.r_[-np.inf, edges[1:-1], np.inf], 0.3, scale))
         np.testing.assert_allclose(jnp.exp(log_p[2]), chances, rtol=1e-3, atol=1e-7)
+
+
+def test_counts_divide_what_is_drawn():
+    given = {1: (1,), 7: (1, 7), 100: (1, 10, 100), 5000: (1, 10, 100, 1000, 5000)}
+    assert {size: metrics.importance_counts(size) for size in given} == given
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ import math
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -155,6 +156,14 @@ def test_cnn_convolves():
 def test_cnn_refuses_what_is_no_image(in_shape):
     with pytest.raises(ValueError, match=r"height, width, channels.*use an MLP"):
         networks.build(CNN, in_shape, 3)
+
+
+def test_cnn_refuses_images_smaller_than_its_kernels():
+    description = networks.CNN((4, 4), (3, 3), (2, 1))
+    networks.build(description, (7, 8, 1))
+    with pytest.raises(ValueError, match=r"strides=\(2, 1\) leave 2x3 pixels of 6x8, too few for a kernel of 3"):
+        networks.build(description, (6, 8, 1))
+    networks.build(replace(description, padding="SAME"), (6, 8, 1))
 
 
 def test_cnn_lists_must_match():

@@ -6,7 +6,7 @@ import pytest
 from jax import random
 from learners import sngan_on_images
 
-from generative import data
+from generative import adversarial, data
 from generative.image_networks import DCGAN
 from generative.models import sngan
 
@@ -30,6 +30,19 @@ def test_power_iterations_follow_the_weights_and_the_generator_leaves_them():
     for kernel, vector in zip(kernels, vectors, strict=True):
         right = np.linalg.svd(kernel)[2][0]
         assert abs(right @ vector) == pytest.approx(1, abs=1e-3)
+
+
+def test_one_power_iteration_per_step_of_the_discriminator():
+    """Two steps at rest: real and generated examples are judged by the same weights."""
+    model, hparams, source, _ = sngan_on_images()
+    hparams = hparams._replace(learning_rate=0.0, discriminator_learning_rate=0.0)
+    state = jax.jit(model.init)(random.key(0), hparams, source)
+    after, _ = jax.jit(model.update)(random.key(1), state, hparams, source)
+    params, (_, vectors) = state.discriminator.fit.params, state.discriminator.stats
+    for _ in range(2):
+        _, vectors = adversarial.spectrally_normalized(params, vectors)
+    for found, expected in zip(after.discriminator.stats[1], vectors, strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_batch_normalisation_is_refused():

@@ -67,3 +67,9 @@ def test_pairs_of_images():
     frame = square.copy()
     frame[0, 2:4, 2:4] = 0
     np.testing.assert_array_equal(translation.filled(square, 256), [[frame[0], square[0]]])
+
+
+def test_filled_sprites_of_another_size_in_colour():
+    spec, source = data.load("sprites_filled", side=16, color=True)
+    assert (spec.shape, spec.num_classes) == ((2, 16, 16, 3), 3)
+    assert (source.test.x[:, 1].max((1, 2)).min(-1) == 0).all()  # no hue holds all three colours

@@ -315,6 +315,30 @@ def test_bound_and_likelihood_bound_agree(digits):
     ]
     assert bounds[0] == pytest.approx(float(metrics["eval/elbo"][-1]), abs=0.4)
     assert bounds[0] + 0.05 < bounds[1] < bounds[2]
+    closer = vae.make(
+        spec, vae.Config(latent_size=4, encoder=SMALL, decoder=SMALL, binarization="dynamic", eval_samples=100)
+    )
+    found = jax.jit(closer.evaluate)(random.key(2), run.state, hparams, source)
+    for i, count in enumerate((1, 10, 100)):
+        assert found[f"eval/bound_{count}"] == pytest.approx(float(bounds[i]), abs=0.3)
+    assert found["eval/nll"] == -found["eval/bound_100"]
+
+
+@pytest.mark.slow
+def test_samples_are_measured_if_asked_for(digits):
+    """Also under the labels asked for; distances in a hidden layer are others than those in pixels."""
+    spec, source = digits
+    options = {"eval_draws": 20, "eval_classifier_updates": 300, "conditional": True}
+    found = {}
+    for features in (False, True):
+        model = vae.make(spec, vae.Config(encoder=SMALL, decoder=SMALL, eval_features=features, **options))
+        state = jax.jit(model.init)(random.key(0), vae.Hyperparams(), source)
+        found[features] = jax.jit(model.evaluate)(random.key(1), state, vae.Hyperparams(), source)
+    assert found[False]["eval/classifier_accuracy"] > 0.9
+    assert found[False]["eval/agreement"] == found[True]["eval/agreement"]
+    assert found[False]["eval/mmd"] != found[True]["eval/mmd"]
+    with pytest.raises(ValueError, match="Features are those of a classifier"):
+        vae.make(spec, vae.Config(eval_features=True, eval_classifier_updates=0))
 
 
 # As a learner
@@ -368,9 +392,23 @@ def test_shapes_of_other_networks(digits):
         "eval/distortion",
         "eval/rate",
         "eval/nll",
+        "eval/bound_1",
+        "eval/bound_7",
     }
     likelihood = partial(model.log_likelihood, num_samples=250)
     assert jax.eval_shape(likelihood, random.key(1), state, hparams, source.test.x[:23]).shape == (23,)
+
+
+@pytest.mark.parametrize("likelihood", ["gaussian", "logistic"])
+def test_pixels_are_made_between_black_and_white(digits, likelihood):
+    """Means far outside, on both sides."""
+    spec, source = digits
+    model = vae.make(spec, vae.Config(latent_size=2, encoder=SMALL, decoder=SMALL, likelihood=likelihood))
+    state = jax.jit(model.init)(random.key(0), vae.Hyperparams(), source)
+    params = state.fit.params._replace(offset=jnp.linspace(-5.0, 5.0, 64))
+    state = state._replace(fit=state.fit._replace(params=params))
+    made = model.sample(random.key(1), state, 3), model.reconstruct(random.key(1), state, source.test.x[:3])
+    assert all((images.min(), images.max()) == (0, 1) for images in made)
 
 
 @pytest.mark.parametrize(

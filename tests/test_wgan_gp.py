@@ -10,6 +10,7 @@ from learners import wgan_gp_on_images
 from generative import data
 from generative.image_networks import DCGAN
 from generative.models import wgan_gp
+from jaxrl.core import fit
 
 
 def test_loss_by_hand():
@@ -40,6 +41,10 @@ def test_steps_and_mixing_weights(monkeypatch):
     assert after.critic.fit.opt_state[0].count == 2 and after.generator.fit.opt_state[0].count == 1
     assert set(weights) == {(6,)} and 0.1 < metrics["spread"] < 0.5
     assert model.sample(random.key(2), after, 3).shape == (3, 4, 3, 1)
+
+
+def test_the_default_optimizer_is_the_papers():
+    assert wgan_gp.Config().optimizer == fit.Optimizer("adam", momentum=0.0, square_decay=0.9)
 
 
 def test_a_critic_that_normalises_over_the_batch_is_refused():

@@ -4,6 +4,7 @@ from typing import Any
 
 from experiments.presets.preset import Preset, data
 from generative.image_networks import DCGAN, Patch, ResNet, UNet
+from generative.residual import Residual
 from jaxrl.core.fit import Optimizer
 from jaxrl.core.networks import CNN, MLP, TransposedCNN
 from jaxrl.core.schedule import Linear
@@ -81,6 +82,15 @@ PRESETS = {
         100 * 60_000,
         config={"binarization": "dynamic", **CONV_28},
         hparams={"learning_rate": Linear(1e-3)},
+    ),
+    "vae-residual-mnist": Preset(
+        "vae",
+        data("mnist", "join_valid=True"),
+        20 * 60_000,
+        config={"binarization": "dynamic", "encoder": Residual(), "decoder": Residual()},
+        hparams={"learning_rate": Linear(1e-3)},
+        evaluations=20,
+        seeds=1,
     ),
     "iwae-mnist": Preset(
         "vae",
@@ -364,6 +374,30 @@ PRESETS = {
         metrics=("eval/modes", "eval/reverse_kl"),
         published="1000 modes and 0.06 nats (PacGAN2, Lin et al. 2018)",
     ),
+    "wgan-gp-digits": Preset(
+        "wgan_gp",
+        data("digits"),
+        3000 * 5 * 64,
+        config={"latent_size": 16},
+        hparams={
+            "learning_rate": Linear(1e-3, 5e-5),
+            "critic_learning_rate": Linear(1e-3, 5e-5),
+            "average_decay": 0.998,
+        },
+        evaluations=20,
+    ),
+    "sngan-digits": Preset(
+        "sngan",
+        data("digits"),
+        3000 * 5 * 64,
+        config={"latent_size": 16, "discriminator_steps": 5},
+        hparams={
+            "learning_rate": Linear(1e-3, 5e-5),
+            "discriminator_learning_rate": Linear(1e-3, 5e-5),
+            "average_decay": 0.998,
+        },
+        evaluations=20,
+    ),
     "wgan-gp-mnist": Preset(
         "wgan_gp",
         data("mnist"),
@@ -398,7 +432,7 @@ PRESETS = {
         hparams={
             "learning_rate": Linear(2e-3, 1e-4),
             "discriminator_learning_rate": Linear(5e-4, 5e-5),
-            "cycle_weight": Linear(0.0, 5.0),
+            "cycle_weight": Linear(0.0, 10.0),
             "identity_weight": 0.0,
         },
         evaluations=20,

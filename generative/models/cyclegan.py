@@ -98,7 +98,7 @@ def loss(
 ) -> tuple[Array, tuple[Directions, Metrics]]:
     """Both discriminators' loss [], their new statistics and metrics; `made[i]` [B, H, W, C] imitates `real[i]`.
 
-    Least squares in place of the logistic loss, halved "to slow down" as in Pix2Pix (section 4 and appendix 7.1).
+    Least squares in place of the logistic loss, halved for the discriminators alone (section 4 and appendix 7.1).
     """
     total, after = jnp.float32(0), []
     for i in range(2):

@@ -14,7 +14,7 @@ from jax import Array, lax, random
 from jax import numpy as jnp
 
 from generative import adversarial, data, image_networks, scores
-from generative.adversarial import Player
+from generative.adversarial import Average, Player
 from generative.image_networks import DCGAN
 from generative.model import Model
 from jaxrl.core import checks, fit, networks
@@ -38,6 +38,7 @@ class Config:
     optimizer: fit.OptimizerFactory = fit.Optimizer(momentum=0.5)  # of both, from learning rate to transformation
     classifier_updates: int = 1000  # of the classifier behind eval/modes of labelled images; 0 leaves it out
     eval_samples: int = 2500  # that an evaluation draws
+    eval_features: bool = False  # measure distances in the classifier's hidden layer, not in pixels
 
     @property
     def steps_per_update(self) -> int:
@@ -50,7 +51,7 @@ class Hyperparams(NamedTuple):
     learning_rate: Any = 2e-4  # of the generator
     discriminator_learning_rate: Any = 2e-4  # of the discriminator
     gradient_penalty: Any = 0.1  # weight of half the squared gradient, if `penalize`
-    average_decay: Any = 0.999  # per update, of the average of the generator's parameters that samples come from
+    average_decay: Any = 0.999  # per update, of the average of the generator that samples come from
 
 
 class State(NamedTuple):
@@ -58,7 +59,7 @@ class State(NamedTuple):
 
     generator: Player
     discriminator: Player
-    average: Any  # of the generator's parameters
+    average: Average  # of the generator
     cursor: data.Cursor
     classifier: Any
 
@@ -119,7 +120,7 @@ def make(spec: data.Spec, config: Config) -> Model:
     discriminator = image_networks.discriminator(
         config.discriminator, (*axes, config.packing * (channels + num_labels))
     )
-    measures = scores.make(spec, config.classifier_updates)
+    measures = scores.make(spec, config.classifier_updates, features=config.eval_features)
     num_examples = config.batch_size * config.packing
 
     def generate(params: Any, stats: Any, latent: Array, label: Array | None, training: bool = True) -> Any:
@@ -140,7 +141,7 @@ def make(spec: data.Spec, config: Config) -> Model:
         player = adversarial.start(config.optimizer, *generator.init(generator_key))
         rival = adversarial.start(config.optimizer, *discriminator.init(discriminator_key))
         classifier = measures.init(classifier_key, source)
-        return State(player, rival, player.fit.params, data.start(cursor_key), classifier)
+        return State(player, rival, adversarial.start_average(player), data.start(cursor_key), classifier)
 
     def update(key: Array, state: State, hparams: Hyperparams, source: data.Source) -> tuple[State, Metrics]:
         discriminator_key, generator_key = random.split(key)
@@ -171,14 +172,16 @@ def make(spec: data.Spec, config: Config) -> Model:
 
         keys = random.split(generator_key, config.generator_steps)
         player, generator_found = lax.scan(generator_step, state.generator, keys)
-        average = adversarial.moving_average(state.average, player.fit.params, hparams.average_decay)
+        average = adversarial.follow(state.average, player, hparams.average_decay)
         train_metrics = jax.tree.map(jnp.mean, {**found, **generator_found})
         return State(player, rival, average, cursor, state.classifier), train_metrics
 
     def sample(key: Array, state: State, count: int, label: Array | None = None) -> Array:
         label = labels(count) if label is None else label
-        latent = random.normal(key, (count, config.latent_size))
-        x, _ = generate(state.average, state.generator.stats, latent, label, training=False)
+        return decode(state, random.normal(key, (count, config.latent_size)), label)
+
+    def decode(state: State, latent: Array, label: Array | None = None) -> Array:
+        x, _ = generate(state.average.params, state.average.stats, latent, label, training=False)
         return adversarial.denormalize(spec, x)
 
     def labels(count: int) -> Array | None:
@@ -189,7 +192,7 @@ def make(spec: data.Spec, config: Config) -> Model:
         samples = sample(key, state, config.eval_samples)
         return measures.measure(state.classifier, samples, labels(config.eval_samples), source)
 
-    return Model(init, update, evaluate, sample)
+    return Model(init, update, evaluate, sample, decode=decode)
 
 
 def _check(spec: data.Spec, config: Config) -> None:

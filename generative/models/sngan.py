@@ -13,7 +13,7 @@ from jax import Array, lax, random
 from jax import numpy as jnp
 
 from generative import adversarial, data, image_networks, scores
-from generative.adversarial import Player
+from generative.adversarial import Average, Player
 from generative.image_networks import DCGAN
 from generative.model import Model
 from jaxrl.core import checks, fit, networks
@@ -32,6 +32,7 @@ class Config:
     optimizer: fit.OptimizerFactory = fit.Optimizer(momentum=0.5)  # of both, from learning rate to transformation
     classifier_updates: int = 1000  # of the classifier behind eval/modes of labelled images; 0 leaves it out
     eval_samples: int = 2500  # that an evaluation draws
+    eval_features: bool = False  # measure distances in the classifier's hidden layer, not in pixels
 
     @property
     def steps_per_update(self) -> int:
@@ -43,7 +44,7 @@ class Hyperparams(NamedTuple):
 
     learning_rate: Any = 2e-4  # of the generator
     discriminator_learning_rate: Any = 2e-4  # of the discriminator
-    average_decay: Any = 0.999  # per update, of the average of the generator's parameters that samples come from
+    average_decay: Any = 0.999  # per update, of the average of the generator that samples come from
 
 
 class State(NamedTuple):
@@ -51,7 +52,7 @@ class State(NamedTuple):
 
     generator: Player
     discriminator: Player  # its statistics hold one vector for each weight matrix
-    average: Any  # of the generator's parameters
+    average: Average  # of the generator
     cursor: data.Cursor
     classifier: Any
 
@@ -60,9 +61,12 @@ Judge = Callable[[Any, Any, Array], tuple[Array, Any]]  # (params, stats, x [B, 
 
 
 def loss(params: Any, judge: Judge, stats: Any, real: Array, generated: Array) -> tuple[Array, tuple[Any, Metrics]]:
-    """The discriminator's loss [], its new statistics and metrics, for `real` and `generated` [B, ...]."""
-    real_outputs, stats = judge(params, stats, real)
-    generated_outputs, stats = judge(params, stats, generated)
+    """The discriminator's loss [], its new statistics and metrics, for `real` and `generated` [B, ...].
+
+    They are judged at once, and so by the same normalised weights.
+    """
+    outputs, stats = judge(params, stats, jnp.concatenate([real, generated]))
+    real_outputs, generated_outputs = jnp.split(outputs, 2)
     total = adversarial.hinge_discriminator(real_outputs, generated_outputs)
     accuracy = 0.5 * ((real_outputs > 0).mean() + (generated_outputs < 0).mean())
     return total, (stats, {"discriminator_loss": total, "accuracy": accuracy})
@@ -77,7 +81,7 @@ def make(spec: data.Spec, config: Config) -> Model:
     _check(config)
     generator = image_networks.generator(config.generator, config.latent_size, spec.shape)
     discriminator = image_networks.spectrally_normalized(image_networks.discriminator(config.discriminator, spec.shape))
-    measures = scores.make(spec, config.classifier_updates)
+    measures = scores.make(spec, config.classifier_updates, features=config.eval_features)
 
     def generate(params: Any, stats: Any, latent: Array, training: bool = True) -> Any:
         x, stats = generator.apply(params, stats, latent, training)
@@ -97,7 +101,7 @@ def make(spec: data.Spec, config: Config) -> Model:
         player = adversarial.start(config.optimizer, *generator.init(generator_key))
         rival = adversarial.start(config.optimizer, *discriminator.init(discriminator_key))
         classifier = measures.init(classifier_key, source)
-        return State(player, rival, player.fit.params, data.start(cursor_key), classifier)
+        return State(player, rival, adversarial.start_average(player), data.start(cursor_key), classifier)
 
     def update(key: Array, state: State, hparams: Hyperparams, source: data.Source) -> tuple[State, Metrics]:
         discriminator_key, generator_key = random.split(key)
@@ -118,19 +122,22 @@ def make(spec: data.Spec, config: Config) -> Model:
         args = (player.stats, rival, draw_latent(generator_key))
         optimizer = config.optimizer(hparams.learning_rate)
         fitted, (stats, generator_found) = fit.step(optimizer, generator_loss, player.fit, *args)
-        average = adversarial.moving_average(state.average, fitted.params, hparams.average_decay)
+        player = Player(fitted, stats)
+        average = adversarial.follow(state.average, player, hparams.average_decay)
         train_metrics = jax.tree.map(jnp.mean, {**found, **generator_found})
-        return State(Player(fitted, stats), rival, average, cursor, state.classifier), train_metrics
+        return State(player, rival, average, cursor, state.classifier), train_metrics
 
     def sample(key: Array, state: State, count: int) -> Array:
-        latent = random.normal(key, (count, config.latent_size))
-        x, _ = generate(state.average, state.generator.stats, latent, training=False)
+        return decode(state, random.normal(key, (count, config.latent_size)))
+
+    def decode(state: State, latent: Array) -> Array:
+        x, _ = generate(state.average.params, state.average.stats, latent, training=False)
         return adversarial.denormalize(spec, x)
 
     def evaluate(key: Array, state: State, hparams: Hyperparams, source: data.Source) -> Metrics:
         return measures.measure(state.classifier, sample(key, state, config.eval_samples), None, source)
 
-    return Model(init, update, evaluate, sample)
+    return Model(init, update, evaluate, sample, decode=decode)
 
 
 def _check(config: Config) -> None:

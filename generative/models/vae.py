@@ -17,8 +17,9 @@ from jax import Array, lax, nn, random
 from jax import numpy as jnp
 from jax.scipy.special import logsumexp
 
-from generative import coding, data, likelihoods, metrics
+from generative import coding, data, likelihoods, metrics, scores
 from generative.model import Model
+from generative.residual import Residual
 from jaxrl.core import checks, fit, networks
 from jaxrl.core.loop import Metrics
 
@@ -31,8 +32,8 @@ class Config:
     """What fixes shapes and program."""
 
     latent_size: int = 50  # number of latents, Z
-    encoder: networks.MLP | networks.CNN = networks.MLP((200, 200))  # its outputs: means and log variances
-    decoder: networks.MLP | networks.TransposedCNN = networks.MLP((200, 200))  # its outputs: logits or means
+    encoder: networks.MLP | networks.CNN | Residual = networks.MLP((200, 200))  # its outputs: means and log variances
+    decoder: networks.MLP | networks.TransposedCNN | Residual = networks.MLP((200, 200))  # its outputs: logits or means
     likelihood: likelihoods.Likelihood = "bernoulli"  # of an example given its latents; logistic is for integers
     learned_scale: bool = False  # learn the scale of a Gaussian or logistic likelihood, one for all features
     binarization: Literal["none", "dynamic"] = "none"  # dynamic: redraw each value as 0 or 1 whenever it is used
@@ -41,7 +42,10 @@ class Config:
     batch_size: int = 100  # examples per update, B
     optimizer: fit.OptimizerFactory = fit.Optimizer()  # from learning rate to optax transformation
     eval_split: Literal["valid", "test"] = "test"  # what is evaluated
-    eval_samples: int = 0  # importance samples behind eval/nll, K; 0 leaves it out
+    eval_samples: int = 0  # importance samples behind eval/nll and the bounds of fewer, K; 0 leaves them out
+    eval_draws: int = 0  # samples that are measured as those of a GAN are, eval/mmd and others; 0 leaves them out
+    eval_classifier_updates: int = 1000  # of the classifier of labelled images that these need; 0 leaves it out
+    eval_features: bool = False  # measure distances in that classifier's hidden layer, not in pixels
 
     @property
     def steps_per_update(self) -> int:
@@ -197,6 +201,7 @@ def make(
     num_labels = (spec.num_classes or 0) if config.conditional else 0
     size = config.latent_size
     model = coding.build(spec, encoder or config.encoder, decoder or config.decoder, 2 * size, size, num_labels)
+    measures = scores.make(spec, config.eval_classifier_updates, features=config.eval_features)
     objective = importance_weighted_loss if config.importance_samples else loss
 
     def prepare(key: Array, examples: data.Examples) -> coding.Inputs:
@@ -225,17 +230,22 @@ def make(
 
     def evaluate(key: Array, state: State, hparams: Hyperparams, source: data.Source) -> Metrics:
         examples = getattr(source, config.eval_split)
-        bound_key, likelihood_key = random.split(key)
+        bound_key, likelihood_key, sample_key, classifier_key = random.split(key, 4)
 
         def one(key: Array, inputs: coding.Inputs) -> tuple[Array, Array]:
             return bound(state.fit.params, key, model, spec, config, inputs, hparams)
 
         distortion, rate = (part.mean() for part in each(bound_key, examples, one, EVAL_BATCH))
-        scores = {"eval/elbo": -distortion - rate, "eval/distortion": distortion, "eval/rate": rate}
+        found = {"eval/elbo": -distortion - rate, "eval/distortion": distortion, "eval/rate": rate}
         if config.eval_samples:
-            log_p = log_likelihood(likelihood_key, state, hparams, examples.x, config.eval_samples, examples.label)
-            scores["eval/nll"] = -log_p.mean()
-        return scores
+            counts = metrics.importance_counts(config.eval_samples)
+            bounds = importance_bounds(likelihood_key, state, hparams, examples, config.eval_samples, counts).mean(0)
+            found |= {f"eval/bound_{count}": bounds[i] for i, count in enumerate(counts)} | {"eval/nll": -bounds[-1]}
+        if config.eval_draws:
+            drawn = sample(sample_key, state, config.eval_draws)
+            classifier = measures.init(classifier_key, source)
+            found |= measures.measure(classifier, drawn, labels(config.eval_draws), source)
+        return found
 
     def each(key: Array, examples: data.Examples, function: Any, batch_size: int) -> Any:
         """`function(key, inputs of one example)` of each of N `examples`, leaves [1] -> [N]."""
@@ -254,11 +264,16 @@ def make(
 
     def decode_mean(state: State, latent: Array, label: Array | None = None) -> Array:
         outputs = decode(model, state.fit.params, latent, one_hot(label))
-        return likelihoods.mean(config.likelihood, outputs).reshape(-1, *spec.shape)
+        made = likelihoods.mean(config.likelihood, outputs).reshape(-1, *spec.shape)
+        return made if spec.levels is None else jnp.clip(made, 0.0, 1.0)  # a mean may lie outside, no pixel does
 
     def sample(key: Array, state: State, count: int, label: Array | None = None) -> Array:
-        label = jnp.arange(count) % num_labels if num_labels and label is None else label
+        label = labels(count) if label is None else label
         return decode_mean(state, random.normal(key, (count, config.latent_size)), label)
+
+    def labels(count: int) -> Array | None:
+        """One class after another, if there is a choice."""
+        return jnp.arange(count) % num_labels if num_labels else None
 
     def reconstruct(key: Array, state: State, x: Array, label: Array | None = None) -> Array:
         return decode_mean(state, encode_mean(key, state, x, label), label)
@@ -271,20 +286,33 @@ def make(
         num_samples: int = 5000,
         label: Array | None = None,
     ) -> Array:
+        examples = data.Examples(x, label)
+        return importance_bounds(key, state, hparams, examples, num_samples, (num_samples,))[:, 0]
+
+    def importance_bounds(
+        key: Array,
+        state: State,
+        hparams: Hyperparams,
+        examples: data.Examples,
+        num_samples: int,
+        counts: tuple[int, ...],
+    ) -> Array:
+        """Bounds [N, len(counts)] with K = each of `counts`, all from the same `num_samples` of each example."""
+
         def one(key: Array, inputs: coding.Inputs) -> Array:
             def draw(key: Array, count: int) -> Array:
                 return log_weights(state.fit.params, key, count, model, spec, config, inputs, hparams)
 
-            return metrics.importance_log_likelihood(key, draw, num_samples)
+            return metrics.importance_curve(metrics.draw_log_weights(key, draw, num_samples), counts).T
 
-        return each(key, data.Examples(x, label), one, LIKELIHOOD_BATCH)
+        return each(key, examples, one, LIKELIHOOD_BATCH)
 
     return Model(init, update, evaluate, sample, reconstruct, log_likelihood, encode=encode_mean, decode=decode_mean)
 
 
 def _check(spec: data.Spec, config: Config) -> None:
     checks.at_least_one(latent_size=config.latent_size, batch_size=config.batch_size)
-    for name in ("importance_samples", "eval_samples"):
+    for name in ("importance_samples", "eval_samples", "eval_draws", "eval_classifier_updates"):
         if getattr(config, name) < 0:
             raise ValueError(f"{name}={getattr(config, name)} must be at least 0.")
     unit = config.likelihood == "bernoulli" or config.binarization == "dynamic"

@@ -13,7 +13,7 @@ from jax import Array, lax, random
 from jax import numpy as jnp
 
 from generative import adversarial, data, image_networks, scores
-from generative.adversarial import Player
+from generative.adversarial import Average, Player
 from generative.image_networks import DCGAN
 from generative.model import Model
 from jaxrl.core import checks, fit, networks
@@ -29,9 +29,10 @@ class Config:
     critic: networks.MLP | networks.CNN | DCGAN = networks.MLP((128, 128), "leaky_relu")  # without batch normalisation
     critic_steps: int = 5  # per step of the generator
     batch_size: int = 64  # examples of each kind per step, B
-    optimizer: fit.OptimizerFactory = fit.Optimizer(momentum=0.0)  # of both, from learning rate to transformation
+    optimizer: fit.OptimizerFactory = fit.Optimizer(momentum=0.0, square_decay=0.9)  # of both, from a learning rate
     classifier_updates: int = 1000  # of the classifier behind eval/modes of labelled images; 0 leaves it out
     eval_samples: int = 2500  # that an evaluation draws
+    eval_features: bool = False  # measure distances in the classifier's hidden layer, not in pixels
 
     @property
     def steps_per_update(self) -> int:
@@ -44,7 +45,7 @@ class Hyperparams(NamedTuple):
     learning_rate: Any = 1e-4  # of the generator
     critic_learning_rate: Any = 1e-4  # of the critic
     gradient_penalty: Any = 10.0  # weight of the penalty, lambda
-    average_decay: Any = 0.999  # per update, of the average of the generator's parameters that samples come from
+    average_decay: Any = 0.999  # per update, of the average of the generator that samples come from
 
 
 class State(NamedTuple):
@@ -52,7 +53,7 @@ class State(NamedTuple):
 
     generator: Player
     critic: Player
-    average: Any  # of the generator's parameters
+    average: Average  # of the generator
     cursor: data.Cursor
     classifier: Any
 
@@ -84,7 +85,7 @@ def make(spec: data.Spec, config: Config) -> Model:
     _check(config)
     generator = image_networks.generator(config.generator, config.latent_size, spec.shape)
     critic = image_networks.discriminator(config.critic, spec.shape)
-    measures = scores.make(spec, config.classifier_updates)
+    measures = scores.make(spec, config.classifier_updates, features=config.eval_features)
 
     def generate(params: Any, stats: Any, latent: Array, training: bool = True) -> Any:
         x, stats = generator.apply(params, stats, latent, training)
@@ -106,7 +107,7 @@ def make(spec: data.Spec, config: Config) -> Model:
         player = adversarial.start(config.optimizer, *generator.init(generator_key))
         rival = adversarial.start(config.optimizer, critic.init(critic_key)[0], ())
         classifier = measures.init(classifier_key, source)
-        return State(player, rival, player.fit.params, data.start(cursor_key), classifier)
+        return State(player, rival, adversarial.start_average(player), data.start(cursor_key), classifier)
 
     def update(key: Array, state: State, hparams: Hyperparams, source: data.Source) -> tuple[State, Metrics]:
         critic_key, generator_key = random.split(key)
@@ -128,19 +129,22 @@ def make(spec: data.Spec, config: Config) -> Model:
         args = (player.stats, rival.params, draw_latent(generator_key))
         optimizer = config.optimizer(hparams.learning_rate)
         fitted, (stats, generator_found) = fit.step(optimizer, generator_loss, player.fit, *args)
-        average = adversarial.moving_average(state.average, fitted.params, hparams.average_decay)
+        player = Player(fitted, stats)
+        average = adversarial.follow(state.average, player, hparams.average_decay)
         train_metrics = jax.tree.map(jnp.mean, {**found, **generator_found})
-        return State(Player(fitted, stats), Player(rival, ()), average, cursor, state.classifier), train_metrics
+        return State(player, Player(rival, ()), average, cursor, state.classifier), train_metrics
 
     def sample(key: Array, state: State, count: int) -> Array:
-        latent = random.normal(key, (count, config.latent_size))
-        x, _ = generate(state.average, state.generator.stats, latent, training=False)
+        return decode(state, random.normal(key, (count, config.latent_size)))
+
+    def decode(state: State, latent: Array) -> Array:
+        x, _ = generate(state.average.params, state.average.stats, latent, training=False)
         return adversarial.denormalize(spec, x)
 
     def evaluate(key: Array, state: State, hparams: Hyperparams, source: data.Source) -> Metrics:
         return measures.measure(state.classifier, sample(key, state, config.eval_samples), None, source)
 
-    return Model(init, update, evaluate, sample)
+    return Model(init, update, evaluate, sample, decode=decode)
 
 
 def _check(config: Config) -> None:

@@ -26,15 +26,17 @@ class Optimizer:
     epsilon: float = 1e-8  # added to the root of the second moment: all but sgd
     weight_decay: float = 1e-4  # adamw alone
     momentum: float = 0.9  # decay of the first moment: all but rmsprop
+    square_decay: float = 0.999  # decay of the second moment: adam, adamw and radam; that of rmsprop is 0.99
 
     def __call__(self, learning_rate: Any) -> optax.GradientTransformation:
+        moments = {"b1": self.momentum, "b2": self.square_decay, "eps": self.epsilon}
         match self.name:
             case "adam":
-                return optax.adam(learning_rate, b1=self.momentum, eps=self.epsilon)
+                return optax.adam(learning_rate, **moments)
             case "adamw":
-                return optax.adamw(learning_rate, b1=self.momentum, eps=self.epsilon, weight_decay=self.weight_decay)
+                return optax.adamw(learning_rate, weight_decay=self.weight_decay, **moments)
             case "radam":
-                return optax.radam(learning_rate, b1=self.momentum, eps=self.epsilon)
+                return optax.radam(learning_rate, **moments)
             case "rmsprop":
                 return optax.rmsprop(learning_rate, decay=0.99, eps=self.epsilon)
             case "sgd":

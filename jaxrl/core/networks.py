@@ -317,10 +317,10 @@ def build(
     A key turns on dropout, and the noise in the weights of the fully connected layers if they are `noisy`.
 
     Raises:
-        ValueError: a CNN given anything but images [H, W, C].
+        ValueError: a CNN given anything but images [H, W, C], or images smaller than its kernels.
     """
-    if isinstance(description, CNN) and len(in_shape) != 3:
-        raise ValueError(f"A CNN reads images [height, width, channels], not inputs of shape {in_shape}: use an MLP.")
+    if isinstance(description, CNN):
+        _check_images(description, in_shape)
     module = _Stack(description, out_size, out_scale, noisy)
     flat = not isinstance(description, CNN)
 
@@ -328,6 +328,21 @@ def build(
         return inputs.reshape(*inputs.shape[: inputs.ndim - len(in_shape)], -1) if flat else inputs
 
     return _network(module, jnp.zeros(in_shape if flat else (1, *in_shape)), prepare)
+
+
+def _check_images(description: CNN, in_shape: tuple[int, ...]) -> None:
+    if len(in_shape) != 3:
+        raise ValueError(f"A CNN reads images [height, width, channels], not inputs of shape {in_shape}: use an MLP.")
+    if description.padding == "SAME":
+        return
+    height, width, _ = in_shape
+    for kernel, stride in zip(description.kernels, description.strides, strict=True):
+        if min(height, width) < kernel:
+            raise ValueError(
+                f"kernels={description.kernels} and strides={description.strides} leave {height}x{width} pixels of "
+                f"{in_shape[0]}x{in_shape[1]}, too few for a kernel of {kernel}: use smaller ones, or padding='SAME'."
+            )
+        height, width = (height - kernel) // stride + 1, (width - kernel) // stride + 1
 
 
 def _network(module: nn.Module, example: Array, prepare: Callable[[Array], Array]) -> Network:
