@@ -14,7 +14,7 @@ from generative import waves
 
 NUM_LATENTS = 10  # that are shown at most
 NUM_STEPS = 9  # from one end of a traversal or interpolation to the other
-SOUND_RATE = 16_000  # samples a second of the sounds that are written
+SOUND_RATE = 16_000  # samples a second of sounds that are written, of a model of sounds that have no rate
 NUM_PAIRS = 5  # of images that are interpolated
 
 
@@ -51,13 +51,13 @@ def write_sounds(restored: Restored, drawn: np.ndarray, target: Path) -> None:
     spec = restored.program.given
     if drawn.ndim != 2 or spec.levels is None:
         raise ValueError(f"Samples of {spec.name}, of shape {drawn.shape[1:]}, are no sounds: write --out samples.npy.")
-    write_wav(target, waves.decode(drawn.reshape(-1) * (spec.levels - 1), spec.levels))
+    write_wav(target, waves.decode(drawn.reshape(-1) * (spec.levels - 1), spec.levels), spec.rate or SOUND_RATE)
 
 
-def write_wav(target: Path, x: np.ndarray) -> None:
-    """Write sound pressure `x` [T] in [-1, 1]."""
+def write_wav(target: Path, x: np.ndarray, rate: int = SOUND_RATE) -> None:
+    """Write sound pressure `x` [T] in [-1, 1], of `rate` samples a second."""
     with wave.open(str(target), "wb") as file:
-        file.setparams((1, 2, SOUND_RATE, len(x), "NONE", "not compressed"))
+        file.setparams((1, 2, rate, len(x), "NONE", "not compressed"))
         file.writeframes(np.rint(np.clip(x, -1, 1) * (2**15 - 1)).astype("<i2").tobytes())
 
 
