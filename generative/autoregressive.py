@@ -194,7 +194,8 @@ def nats(spec: data.Spec, conditional: Conditional, outputs: Callable[[Array], A
     check_examples(spec, x)
     levels = spec.levels or 0
     found = -conditional.log_prob(outputs(data.scale(x, levels)), x)
-    return jnp.where((x >= 0) & (x < levels), found, jnp.nan)
+    values = jnp.asarray(x, jnp.int32)  # 256 levels are no byte
+    return jnp.where((values >= 0) & (values < levels), found, jnp.nan)
 
 
 def marginal_outputs(examples: Any, conditional: Conditional, levels: int) -> Array:

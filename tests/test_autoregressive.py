@@ -183,21 +183,21 @@ def test_an_ensemble_averages_probabilities(name):
 
 
 @pytest.mark.parametrize(
-    "case",
+    ("case", "scale"),
     [
-        Case(made, made.Config(hidden=(6,), direct=False, num_masks=3, order="raster"), (2, 2, 1)),
+        (Case(made, made.Config(hidden=(6,), direct=False, num_masks=3, order="raster"), (2, 2, 1)), 2.0),
         pytest.param(
-            Case(pixelcnn, pixelcnn.Config(features=8, num_blocks=1, head=8), (2, 2, 1)), marks=pytest.mark.slow
+            Case(pixelcnn, pixelcnn.Config(features=8, num_blocks=1, head=8), (2, 2, 1)), 0.0, marks=pytest.mark.slow
         ),
-        pytest.param(CASES["nade"]._replace(shape=(2, 2, 1)), marks=pytest.mark.slow),
+        pytest.param(CASES["nade"]._replace(shape=(2, 2, 1)), 0.0, marks=pytest.mark.slow),
     ],
     ids=["made-masks", "pixelcnn", "nade"],
 )
-def test_completions_come_as_often_as_their_probabilities_given_the_rest_say(case):
+def test_completions_come_as_often_as_their_probabilities_given_the_rest_say(case, scale):
     """Of an ensemble that takes any member at random, whatever it thinks of what is given, they do not."""
     count = 20_000
     model = Made(case)
-    model.state = disturbed(model.state, 2.0)
+    model.state = disturbed(model.state, scale)
     model.params = model.state.fit.params
     first = np.asarray(model.model.order)[:2]
     given = np.zeros(4, bool)
@@ -545,7 +545,7 @@ def test_a_value_out_of_range_costs_no_number_where_it_cannot_be_refused(name):
         np.testing.assert_array_equal(np.isnan(nats).any(0), np.arange(nats.shape[1]) == nats.shape[1] - 1)
 
 
-@pytest.mark.parametrize("name", ["made", "nade", "wavenet"])
+@pytest.mark.parametrize("name", ["made", *(pytest.param(n, marks=pytest.mark.slow) for n in ("nade", "wavenet"))])
 def test_sampling_multiplies_in_full_precision(name):
     """Else a GPU or a TPU would round products, and differently in each method of sampling."""
     case = CASES[name]
