@@ -86,6 +86,6 @@ def test_digits_cost_less_than_by_a_table_of_frequencies(preset, margin):
     _, metrics = program.advance(runs, program.hparams, program.source)
     found = np.asarray(metrics["eval/nll"])
     print(
-        f"{preset}: nats {np.sort(found).round(2).tolist()}, {time.perf_counter() - begin:.0f} s for {len(found)} seeds"
+        f"{preset}: nats {np.sort(found.astype(float)).round(2).tolist()}, {time.perf_counter() - begin:.0f} s for {len(found)} seeds"
     )
     assert (found < by_table - margin).all(), found

@@ -1,4 +1,4 @@
-"""Bugs written into the models' own source, one at a time, and what they were made right by: the public checks."""
+"""Bugs written into the models' own source, one at a time: each must be found by the public checks."""
 
 import inspect
 
