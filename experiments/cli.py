@@ -36,6 +36,7 @@ HELP = """usage: python -m experiments COMMAND ...
   evaluate RUN [OPTIONS]      evaluate the last state of a run or a sweep, more closely than in training
   extract SWEEP [OPTIONS]     take one lane of a sweep out, as a run of its own
   sample RUN [OPTIONS]        draw samples of a trained model, as a picture or as numbers
+  check RUN [OPTIONS]         see whether an autoregressive model is exact: order, receptive field, sampling, sum
   compare RUN RUN ...         table and curves of several runs and sweeps together
   plot RUN [RUN ...]          draw learning curves, returns expected and obtained, what a model makes, a table
   variance                    measure and draw what baselines do to the variance of REINFORCE's gradient
@@ -92,7 +93,17 @@ class Sample:
     label: int | None = None  # class to draw, of a conditional model; one after another if not given
     seed: int = 0  # of the samples, not of the run
     run_seed: int | None = None  # which of the run's seeds; the first if not given
+    method: str | None = None  # of an autoregressive model: naive, cached or incremental, which give the same samples
+    complete: bool = False  # of an autoregressive model: keep the first half of test examples, and draw the rest
     out: str | None = None  # .npy file of numbers, .wav of sounds, or picture; samples.png in the run's folder if none
+
+
+@dataclass(frozen=True)
+class Check:
+    """Options of `check`."""
+
+    seed: int = 0  # of the inputs and samples, not of the run
+    run_seed: int | None = None  # which of the run's seeds; the first if not given
 
 
 @dataclass(frozen=True)
@@ -141,6 +152,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "resume": resume,
         "evaluate": evaluate,
         "sample": sample,
+        "check": check,
         "compare": compare,
         "plot": plot,
         "list": show,
@@ -295,7 +307,7 @@ def sample(words: list[str]) -> int:
     asked = options.parse(words, Sample(), "python -m experiments sample RUN", "Draw samples of a trained model.")
     restored = evaluation.restore(path)
     lane = 0 if asked.run_seed is None else asked.run_seed - restored.experiment.seed
-    drawn = sampling.draw(restored, asked.count, asked.label, asked.seed, lane)
+    drawn = sampling.draw(restored, asked.count, asked.label, asked.seed, lane, asked.method, asked.complete)
     target = Path(asked.out) if asked.out else restored.path / "samples.png"
     if target.suffix == ".npy":
         np.save(target, drawn)
@@ -305,6 +317,20 @@ def sample(words: list[str]) -> int:
         plots.samples(drawn, target)
     print(target)
     return 0
+
+
+def check(words: list[str]) -> int:
+    """Print reports; 1 if any fails."""
+    from experiments import checking
+
+    path, words = _run_of(words, "check")
+    asked = options.parse(words, Check(), "python -m experiments check RUN", "See whether a model is exact.")
+    restored = evaluation.restore(path)
+    lane = 0 if asked.run_seed is None else asked.run_seed - restored.experiment.seed
+    reports = checking.reports(restored, asked.seed, lane)
+    print(evaluation.heading(restored))
+    print(checking.text(reports))
+    return 0 if all(report.passed for report in reports.values()) else 1
 
 
 def compare(words: list[str]) -> int:

@@ -41,6 +41,18 @@ def restore(path: str | Path, **eval_config: Any) -> Restored:
     return Restored(path, experiment, program, runs)
 
 
+def state_of(restored: Restored, lane: int) -> Any:
+    """The state of the `lane`-th seed's run.
+
+    Raises:
+        ValueError: no such seed was trained.
+    """
+    first, seeds = restored.experiment.seed, restored.experiment.seeds
+    if not 0 <= lane < seeds:
+        raise ValueError(f"Seed {first + lane} was not trained, seeds {first} to {first + seeds - 1} were.")
+    return jax.tree.map(lambda leaf: leaf[lane], restored.runs.state)
+
+
 def evaluate(restored: Restored, seed: int = 0) -> dict[str, np.ndarray]:
     """The learner's evaluation of every seed, leaves [S], with keys that training never used."""
     program, count = restored.program, restored.experiment.seeds

@@ -168,6 +168,8 @@ def examples(restored: Restored) -> list[Path]:
         return [_translations(restored), *players(path)]
     if shape == (2,) and getattr(program.learner, "sample", None) is not None:
         return [_scatter(restored), *players(path)]
+    if len(shape) == 1 and getattr(program.learner, "complete", None) is not None:
+        return _sounds(restored)
     if not hasattr(program.learner, "sample") or len(shape) != 3 or shape[-1] not in (1, 3):
         return []
     state = jax.tree.map(lambda leaf: leaf[0], runs.state)
@@ -236,17 +238,15 @@ def _sequential(restored: Restored) -> list[Path]:
     height, width, _ = spec.shape
     x, labels = sampling.examples(restored, 16)
     scaled = np.asarray(data.scale(x, spec.levels))
-    upper = np.zeros(spec.shape, bool)
-    upper[: height // 2] = True
+    upper = sampling.first_half(spec.shape)
     rows = [jax.jit(model.complete)(key, state, x, upper, *labels) for key in random.split(random.key(0), 2)]
     shown = np.stack([np.where(upper, scaled, 0.5), *rows, scaled], 1)
     title = "Upper half given, completed twice, and the test image"
     _image(_tiles(shown.reshape(-1, *spec.shape), 8), path / "completions.png", title)
 
     params, middle = state.fit.params, (height // 2, width // 2)
-    many, their_labels = sampling.examples(restored, 500)
-    nats = jax.jit(model.nats)(params, many, *their_labels)
-    _heat(nats.sum(-1).mean(0), path / "nats.png", "Nats that each test pixel costs, given those before it")
+    nats = sampling.mean_nats(restored, 500).sum(-1)
+    _heat(nats, path / "nats.png", "Nats that each test pixel costs, given those before it")
 
     def seen(image: jax.Array) -> jax.Array:
         return (model.outputs(params, image, *labels)[:, middle[0], middle[1]] ** 2).sum()
@@ -256,6 +256,64 @@ def _sequential(restored: Restored) -> list[Path]:
         np.abs(strength).sum((0, -1)), path / "receptive.png", "Where the prediction of the middle pixel looks", middle
     )
     return [path / f"{name}.png" for name in ("completions", "nats", "receptive")]
+
+
+def _sounds(restored: Restored) -> list[Path]:
+    """How the first seed's model draws sounds: samples.png and .wav, completions.png, nats.png and receptive.png."""
+    from generative import data, waves
+
+    path, _, program, runs = restored
+    model, spec = program.learner, program.given
+    state = jax.tree.map(lambda leaf: leaf[0], runs.state)
+    pressure = lambda x: waves.decode(np.asarray(x) * (spec.levels - 1), spec.levels)  # noqa: E731
+    drawn = sampling.draw(restored, 8)
+    sampling.write_sounds(restored, drawn, path / "samples.wav")
+    _lines([[(wave, COLORS[0])] for wave in pressure(drawn)], path / "samples.png", "Samples")
+
+    x, labels = sampling.examples(restored, 4)
+    scaled, half = data.scale(x, spec.levels), sampling.first_half(spec.shape)
+    complete = jax.jit(model.complete)
+    rest = [complete(key, state, x, half, *labels) for key in random.split(random.key(0), 2)]
+    rows = [list(zip(pressure(waves), (*COLORS[:2], GREY), strict=True)) for waves in np.stack([*rest, scaled], 1)]
+    title = "Test sounds in grey, the second half of each completed twice"
+    _lines(rows, path / "completions.png", title, half.sum())
+
+    title = "Nats that each step of test sounds costs, given those before it"
+    _lines([[(sampling.mean_nats(restored, 100), COLORS[0])]], path / "nats.png", title)
+
+    def seen(x: jax.Array) -> jax.Array:
+        return (model.outputs(state.fit.params, x, *labels)[:, -1] ** 2).sum()
+
+    strength = np.abs(jax.jit(jax.grad(seen))(scaled)).sum(0)
+    _strip(strength, path / "receptive.png", "How strongly the prediction of the last step looks at each step")
+    return [path / name for name in ("samples.png", "completions.png", "nats.png", "receptive.png", "samples.wav")]
+
+
+def _lines(rows: list[list[tuple[np.ndarray, str]]], target: Path, title: str, place: int | None = None) -> None:
+    """In each row the curves [T] over steps that it holds, each in its colour, with a line at `place`."""
+    figure = Figure(figsize=(6.4, 0.8 + 0.9 * len(rows)), dpi=150, layout="constrained")
+    for axes, row in zip(figure.subplots(len(rows), squeeze=False, sharex=True)[:, 0], rows, strict=True):
+        for values, color in row:
+            axes.plot(values, color=color, linewidth=0.8)
+        if place is not None:
+            axes.axvline(place, color=GREY, linewidth=0.8, linestyle=":")
+        axes.spines[["top", "right"]].set_visible(False)
+    axes.set_xlabel("step", color=GREY)
+    figure.suptitle(title, color=GREY, fontsize=9)
+    figure.savefig(target)
+
+
+def _strip(values: np.ndarray, target: Path, title: str) -> None:
+    """A row [T] of numbers from 0 as colours, on a logarithmic scale, nothing white."""
+    figure = Figure(figsize=(6.4, 1.5), dpi=150, layout="constrained")
+    axes = figure.add_subplot()
+    shown = np.ma.masked_equal(values[None], 0)
+    image = axes.imshow(shown, cmap="viridis", norm="log", aspect="auto", interpolation="nearest")
+    figure.colorbar(image, ax=axes)
+    axes.set_yticks([])
+    axes.set_xlabel("step", color=GREY)
+    axes.set_title(title, color=GREY, fontsize=9)
+    figure.savefig(target)
 
 
 def _heat(values: np.ndarray, target: Path, title: str, place: tuple[int, int] | None = None) -> None:

@@ -1,39 +1,52 @@
 """Samples of a trained model, and what its latents hold: pictures as arrays. Axes: N images, H, W, C."""
 
 import wave
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from jax import Array, random
+from jax import Array, lax, random
 from jax import numpy as jnp
 
-from experiments.evaluation import Restored
+from experiments.evaluation import Restored, state_of
 from generative import waves
 
 NUM_LATENTS = 10  # that are shown at most
 NUM_STEPS = 9  # from one end of a traversal or interpolation to the other
-SOUND_RATE = 16_000  # samples a second of the sounds that are written
+SOUND_RATE = 16_000  # samples a second of sounds that are written, of a model of sounds that have no rate
+BATCH = 10  # test examples whose nats are computed at once: large networks hold many features of each
 NUM_PAIRS = 5  # of images that are interpolated
 
 
-def draw(restored: Restored, count: int, label: int | None = None, seed: int = 0, lane: int = 0) -> np.ndarray:
+def draw(
+    restored: Restored,
+    count: int,
+    label: int | None = None,
+    seed: int = 0,
+    lane: int = 0,
+    method: str | None = None,
+    complete: bool = False,
+) -> np.ndarray:
     """`count` samples [count, *shape] of the `lane`-th seed's model, of class `label` if the model reads one.
 
     A model without a distribution is asked what it makes of as many test examples: translations or reconstructions.
+    An autoregressive one also draws by one of its methods of sampling, or `complete`s as many test examples, of which
+    the first half is kept.
 
     Raises:
-        ValueError: what was trained makes nothing, knows no such class, or has fewer test examples.
+        ValueError: what was trained makes nothing, draws in one way alone, knows no such class, or has fewer test
+            examples.
     """
-    _, experiment, program, runs = restored
+    _, experiment, program, _ = restored
     names = ("sample", "translate", "reconstruct")
     ways = [name for name in names if getattr(program.learner, name, None) is not None]
     if not ways:
         raise ValueError(f"{experiment} makes no data: sample a VAE, a GAN or the like.")
-    if not 0 <= lane < experiment.seeds:
-        last = experiment.seed + experiment.seeds - 1
-        raise ValueError(f"Seed {experiment.seed + lane} was not trained, seeds {experiment.seed} to {last} were.")
+    if (method is not None or complete) and getattr(program.learner, "complete", None) is None:
+        raise ValueError(f"{experiment} draws all values at once: leave out --method and --complete.")
+    state = state_of(restored, lane)
     arguments: tuple[Any, ...] = ()
     if label is not None:
         classes = (program.given.num_classes or 0) if getattr(experiment.config, "conditional", False) else 0
@@ -41,15 +54,40 @@ def draw(restored: Restored, count: int, label: int | None = None, seed: int = 0
             known = f"classes 0 to {classes - 1}" if classes else "none: train it with --conditional"
             raise ValueError(f"Label {label} means nothing to this model, which knows {known}.")
         arguments = (jnp.full(count, label),)
-    state = jax.tree.map(lambda leaf: leaf[lane], runs.state)
-    if ways[0] == "sample":
-        sample = jax.jit(program.learner.sample, static_argnums=2)
+    options = {} if method is None else {"method": method}
+    if ways[0] == "sample" and not complete:
+        sample = jax.jit(partial(program.learner.sample, **options), static_argnums=2)
         return np.asarray(sample(random.key(seed), state, count, *arguments))
-    x, _ = examples(restored, count)
+    x, labels = examples(restored, count)
     if len(x) < count:
         raise ValueError(f"{program.given.name} has {len(x)} test examples to make something of: use --count {len(x)}.")
+    if complete:
+        rest = jax.jit(partial(program.learner.complete, **options))
+        return np.asarray(rest(random.key(seed), state, x, first_half(x.shape[1:]), *(arguments or labels)))
     make = jax.jit(getattr(program.learner, ways[0]))
     return np.asarray(make(random.key(seed), state, x[:, 0] if ways[0] == "translate" else x))
+
+
+def first_half(shape: tuple[int, ...]) -> np.ndarray:
+    """Bool [*shape]: the upper rows of an image, or the first steps of a sound."""
+    given = np.zeros(shape, bool)
+    given[: shape[0] // 2] = True
+    return given
+
+
+def mean_nats(restored: Restored, count: int) -> np.ndarray:
+    """Nats [*shape] that each value of `count` test examples costs the first seed's model, on average."""
+    model = restored.program.learner
+
+    def mean(params: Any, examples: Any) -> Array:
+        def one(example: Any) -> Array:
+            return model.nats(params, *jax.tree.map(lambda leaf: leaf[None], example))[0]
+
+        return lax.map(one, examples, batch_size=BATCH).mean(0)
+
+    x, labels = examples(restored, count)
+    params = jax.tree.map(lambda leaf: leaf[0], restored.runs.state.fit.params)
+    return np.asarray(jax.jit(mean)(params, (x, *labels)))
 
 
 def write_sounds(restored: Restored, drawn: np.ndarray, target: Path) -> None:
@@ -61,13 +99,13 @@ def write_sounds(restored: Restored, drawn: np.ndarray, target: Path) -> None:
     spec = restored.program.given
     if drawn.ndim != 2 or spec.levels is None:
         raise ValueError(f"Samples of {spec.name}, of shape {drawn.shape[1:]}, are no sounds: write --out samples.npy.")
-    write_wav(target, waves.decode(drawn.reshape(-1) * (spec.levels - 1), spec.levels))
+    write_wav(target, waves.decode(drawn.reshape(-1) * (spec.levels - 1), spec.levels), spec.rate or SOUND_RATE)
 
 
-def write_wav(target: Path, x: np.ndarray) -> None:
-    """Write sound pressure `x` [T] in [-1, 1]."""
+def write_wav(target: Path, x: np.ndarray, rate: int = SOUND_RATE) -> None:
+    """Write sound pressure `x` [T] in [-1, 1], of `rate` samples a second."""
     with wave.open(str(target), "wb") as file:
-        file.setparams((1, 2, SOUND_RATE, len(x), "NONE", "not compressed"))
+        file.setparams((1, 2, rate, len(x), "NONE", "not compressed"))
         file.writeframes(np.rint(np.clip(x, -1, 1) * (2**15 - 1)).astype("<i2").tobytes())
 
 

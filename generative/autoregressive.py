@@ -109,7 +109,11 @@ def samplers(
     """`sample` and `complete` of a model, given `draw(key, params, wish, label, method) -> [B, D] int32`.
 
     The first of `methods` is used where none is asked for; classes in turn where no label is, if the model reads one of
-    `num_classes`.
+    `num_classes`. `complete` takes the values of `x` where `given`, and draws each other one given those before it in
+    the order: a sample given all of them where they come first in the order, and else blind to those still to come.
+
+    All methods compute the same sums, in float32 whatever the device would rather multiply in; only their order
+    differs, so that a value whose noise lies within rounding of the edge between two levels may be drawn as either.
     """
 
     def scaled(key: Array, state: Any, wish: Wish, label: Any, method: str | None) -> Array:
@@ -118,7 +122,8 @@ def samplers(
             raise ValueError(checks.unknown("method of sampling", method, methods))
         if label is None and num_classes is not None:
             label = jnp.arange(len(wish.x)) % num_classes
-        x = draw(key, state.fit.params, wish, check_label(num_classes, label, len(wish.x)), method)
+        with jax.default_matmul_precision("highest"):
+            x = draw(key, state.fit.params, wish, check_label(num_classes, label, len(wish.x)), method)
         return data.scale(x, spec.levels).reshape(-1, *spec.shape)
 
     def sample(key: Array, state: Any, count: int, label: Any = None, method: str | None = None) -> Array:
@@ -127,11 +132,39 @@ def samplers(
 
     def complete(key: Array, state: Any, x: Any, given: Any, label: Any = None, method: str | None = None) -> Array:
         check_examples(spec, x)
-        x = jnp.asarray(x, jnp.int32).reshape(len(x), -1)
-        given = jnp.broadcast_to(jnp.asarray(given, bool), (len(x), *spec.shape)).reshape(x.shape)
-        return scaled(key, state, Wish(x, given), label, method)
+        given = check_given(spec, given, len(x)).reshape(len(x), -1)
+        return scaled(key, state, Wish(jnp.asarray(x, jnp.int32).reshape(given.shape), given), label, method)
 
     return sample, complete
+
+
+def draw_of_ensemble(
+    key: Array, draw: Callable[[Any], Array], nats: Callable[..., Array], members: Any, wish: Wish
+) -> Array:
+    """Examples [B, D] int32, each drawn by one of `members` [M, ...].
+
+    A sample of the mean of distributions is a sample of one of them. Of examples given in part, a member counts by the
+    probability that it gives to what is given, each value after those before it in the member's order. Where the given
+    ones come first in it, that is their probability, and the completion a sample of the ensemble given them; else it
+    is one of M samples that are weighted as in importance sampling, nearer to that the more members there are.
+
+    Args:
+        key: of the choice of members.
+        draw: (member) -> [B, D] int32, what it would draw.
+        nats: (member, x [B, D]) -> [B, D] that each value costs.
+        members: of the ensemble.
+        wish: what is given.
+    """
+
+    def weighed(member: Any) -> tuple[Array, Array]:
+        x = draw(member)
+        return x, -jnp.where(wish.given, nats(member, x), 0.0).sum(-1)
+
+    if len(jax.tree.leaves(members)[0]) == 1:
+        return draw(jax.tree.map(lambda leaf: leaf[0], members))
+    drawn, weights = lax.map(weighed, members)  # [M, B, D] and [M, B]
+    chosen = random.categorical(key, weights, axis=0)
+    return jnp.take_along_axis(drawn, chosen[None, :, None], axis=0)[0]
 
 
 def evaluate(
@@ -143,7 +176,27 @@ def evaluate(
         return log_prob(params, *jax.tree.map(lambda leaf: leaf[None], example))[0]
 
     nll = -lax.map(one, (x, label), batch_size=batch_size).mean()
-    return {"eval/nll": nll, "eval/bits_per_dim": nll / (math.prod(x.shape[1:]) * math.log(2))}
+    return {"eval/nll": nll, "eval/bits_per_dim": bits_per_dim(nll, x.shape[1:])}
+
+
+def bits_per_dim(nats: Any, shape: Sequence[int]) -> Any:
+    """Bits per variable of examples of `shape` that cost `nats` each: minus their `log_prob`."""
+    return nats / (math.prod(shape) * math.log(2))
+
+
+def nats(spec: data.Spec, conditional: Conditional, outputs: Callable[[Array], Array], x: Array) -> Array:
+    """Nats [N, *shape] that each value of `x` costs, given `outputs(x in [0, 1]) -> [N, *shape, P]`.
+
+    A value that is no level costs NaN where it cannot be refused, while tracing.
+
+    Raises:
+        ValueError: as `check_examples`.
+    """
+    check_examples(spec, x)
+    levels = spec.levels or 0
+    found = -conditional.log_prob(outputs(data.scale(x, levels)), x)
+    values = jnp.asarray(x, jnp.int32)  # 256 levels are no byte
+    return jnp.where((values >= 0) & (values < levels), found, jnp.nan)
 
 
 def marginal_outputs(examples: Any, conditional: Conditional, levels: int) -> Array:
@@ -171,7 +224,10 @@ def check(spec: data.Spec, eval_split: str, images: bool = False) -> int:
             "give integers, and data.from_arrays their number of levels."
         )
     if images and len(spec.shape) != 3:
-        raise ValueError(f"{spec.name} holds examples of shape {spec.shape}, not images [height, width, channels].")
+        raise ValueError(
+            f"{spec.name} holds examples of shape {spec.shape}, not images [height, width, channels]: "
+            "reshape them, or use MADE or NADE, which take any shape."
+        )
     if not {"valid": spec.num_valid, "test": spec.num_test}[eval_split]:
         raise ValueError(f"{spec.name} has no {eval_split} examples to evaluate: give some, or the other eval_split.")
     return spec.levels
@@ -195,18 +251,44 @@ def check_examples(spec: data.Spec, x: Any) -> None:
         ValueError: another shape; values that are not integers below the number of levels.
     """
     if tuple(x.shape[1:]) != spec.shape:
-        raise ValueError(f"Examples of shape {tuple(x.shape[1:])} given to a model of {spec.name}, {spec.shape}.")
+        raise ValueError(
+            f"Examples of shape {tuple(x.shape[1:])} given to a model of {spec.name}, {spec.shape}: "
+            "give an array [N, *shape] of its own shape and channels."
+        )
     if not (jnp.issubdtype(x.dtype, jnp.integer) or x.dtype == bool):
         raise ValueError(f"{x.dtype} examples given to a model of integers below {spec.levels}: do not scale them.")
     if not isinstance(x, jax.core.Tracer) and x.size:
         values, levels = np.asarray(x), spec.levels or 0
         low, high = values.min(), values.max()
         if low < 0 or high >= levels:
-            raise ValueError(f"Values {low} to {high} given to a model of 0 .. {levels - 1}: fit their levels.")
+            raise ValueError(
+                f"Values {low} to {high} given to a model of 0 .. {levels - 1}: bring them into this range, or train a "
+                "model of as many levels as they have."
+            )
+
+
+def check_given(spec: data.Spec, given: Any, count: int) -> Array:
+    """`given` as an array [count, *shape], from one for every example or for each.
+
+    Raises:
+        ValueError: numbers instead of truths, or a shape that fits neither.
+    """
+    given = jnp.asarray(given)
+    if given.dtype != bool:
+        raise ValueError(f"given holds {given.dtype}: give booleans, True where the value of x is to be kept.")
+    if given.shape not in ((), spec.shape, (count, *spec.shape)):
+        raise ValueError(
+            f"given has shape {given.shape} for {count} examples of shape {spec.shape}: give one of {spec.shape} for "
+            f"all of them, or {(count, *spec.shape)}."
+        )
+    return jnp.broadcast_to(given, (count, *spec.shape))
 
 
 def check_label(num_classes: int | None, label: Any, count: int) -> Array | None:
     """`label` as an array [count], None for a model without classes; values are checked only where they are known.
+
+    Where they are not, one that is no class is made `num_classes`, for which `jnp.take` gives NaN: it would take a
+    negative one from the end.
 
     Raises:
         ValueError: labels missing, not wanted, of another number, or outside the classes.
@@ -223,12 +305,13 @@ def check_label(num_classes: int | None, label: Any, count: int) -> Array | None
         values = np.asarray(label)
         if values.size and (values.min() < 0 or values.max() >= num_classes):
             raise ValueError(
-                f"Labels {values.min()} to {values.max()} given to a model of the classes 0 .. {num_classes - 1}."
+                f"Labels {values.min()} to {values.max()} given to a model of the classes 0 .. {num_classes - 1}: "
+                "give one of these for each example."
             )
     label = jnp.asarray(label)
     if label.ndim and len(label) != count:
-        raise ValueError(f"{len(label)} labels given for {count} examples.")
-    return jnp.broadcast_to(label, (count,))
+        raise ValueError(f"{len(label)} labels given for {count} examples: give one for each, or one for all.")
+    return jnp.broadcast_to(jnp.where(label < 0, num_classes, label), (count,))
 
 
 def uniform(key: Array, wish: Wish) -> Array:
@@ -295,11 +378,10 @@ def model(
         return examples.x, None if num_classes is None else examples.label
 
     def log_prob(params: Any, x: Array, label: Any = None) -> Array:
-        return -nats(params, x, label).sum(range(1, x.ndim))
+        return -nats_of(params, x, label).sum(range(1, x.ndim))
 
-    def nats(params: Any, x: Array, label: Any = None) -> Array:
-        check_examples(spec, x)
-        return -conditional.log_prob(outputs_of(params, data.scale(x, levels), label), x)
+    def nats_of(params: Any, x: Array, label: Any = None) -> Array:
+        return nats(spec, conditional, lambda x: outputs_of(params, x, label), x)
 
     def outputs_of(params: Any, x: Array, label: Any = None) -> Array:
         return outputs(params, x, check_label(num_classes, label, len(x)))
@@ -327,7 +409,7 @@ def model(
         sample,
         complete=complete,
         log_prob=log_prob,
-        nats=nats,
+        nats=nats_of,
         outputs=outputs_of,
         order=order,
     )

@@ -58,7 +58,8 @@ class Sampling(NamedTuple):
     message: str
     differing: dict[str, np.ndarray]  # for each method but the first, [K, 2] the example and variable that differ
     off_grid: int  # values that are none of the levels
-    p_value: float | None  # of the chi-square test of frequencies, if probabilities were given
+    p_value: float | None  # of the chi-square test of frequencies, if probabilities were given and samples enough
+    kept: float | None  # probability of the inputs that the test counts each by itself, the more the sharper it is
     worst: np.ndarray | None  # the input whose frequency is the furthest from its probability
 
 
@@ -170,7 +171,8 @@ def check_sampler(
 
     With `log_prob(x [B, *shape] int32) -> [B]`, the frequencies of the first method are held against all probabilities
     by a chi-square test, which a right sampler fails with the chance `significance`. That needs small shapes and many
-    samples: inputs expected fewer than five times are counted together.
+    samples: inputs expected fewer than five times are counted together, and with the rarest other one if they are
+    expected fewer than five times even so.
     """
     drawn = {name: np.asarray(sampler(key)) for name, sampler in samplers.items()}
     first, *others = drawn
@@ -190,27 +192,45 @@ def check_sampler(
                 f"{len(np.unique(places[:, 0]))} of {len(whole[first])} examples of {name} are not those of {first}, "
                 f"first example {example} at {_place(variable, shape)}"
             )
-    p_value, worst = None, None
+    p_value, kept, worst = None, None, None
     if log_prob is not None and not off_grid:
-        p_value, worst = _frequencies(whole[first], log_prob, levels)
-        if not p_value >= significance:
+        p_value, kept, worst = _frequencies(whole[first], log_prob, levels)
+        if p_value is None:
+            parts.append(
+                f"{len(whole[first])} samples are too few to test frequencies: draw more, or of a smaller shape"
+            )
+        elif not p_value >= significance:
             parts.append(f"frequencies do not fit probabilities (p = {p_value:.2g}), least so at {worst.tolist()}")
-    return Sampling(*_verdict(parts, "exact"), differing, off_grid, p_value, worst)
+    return Sampling(*_verdict(parts, "exact"), differing, off_grid, p_value, kept, worst)
 
 
-def _frequencies(x: np.ndarray, log_prob: Callable[[Array], Array], levels: int) -> tuple[float, np.ndarray]:
-    """The p-value of a chi-square test of samples `x` [N, *shape], and the input that fits least."""
+def _frequencies(
+    x: np.ndarray, log_prob: Callable[[Array], Array], levels: int
+) -> tuple[float | None, float, np.ndarray]:
+    """Of a chi-square test of samples `x` [N, *shape]: p-value, `Sampling.kept`, and the input that fits least.
+
+    The p-value is 0 where an impossible input was drawn, and None where no two counts are left to compare.
+    """
     inputs = enumerate_inputs(x.shape[1:], levels)
     expected = len(x) * np.exp(np.float64(log_prob(jnp.asarray(inputs))))
     numbers = _flat(x) @ (levels ** np.arange(math.prod(x.shape[1:]))[::-1])
     counts = np.bincount(numbers, minlength=len(inputs))
-    worst = inputs[np.argmax((counts - expected) ** 2 / np.maximum(expected, 1.0))]
     rare = expected < 5
-    counts = np.append(counts[~rare], counts[rare].sum())
-    expected = np.append(expected[~rare], expected[rare].sum())
-    used = expected > 0
-    statistic = ((counts - expected)[used] ** 2 / expected[used]).sum()
-    return float(gammaincc((used.sum() - 1) / 2, statistic / 2)), worst
+    kept = float(expected[~rare].sum() / len(x))
+    impossible = np.flatnonzero((expected == 0) & (counts > 0))
+    if len(impossible):
+        return 0.0, kept, inputs[impossible[0]]
+    worst = inputs[np.argmax((counts - expected) ** 2 / np.maximum(expected, 1.0))]
+    cells = sorted(zip(expected[~rare], counts[~rare], strict=True))
+    pooled = expected[rare].sum(), counts[rare].sum()
+    if cells and 0 < pooled[0] < 5:
+        pooled = pooled[0] + cells[0][0], pooled[1] + cells[0][1]
+        cells = cells[1:]
+    expected, counts = np.array([*cells, *([pooled] if pooled[0] else [])]).T
+    if len(counts) < 2:
+        return None, kept, worst
+    statistic = ((counts - expected) ** 2 / expected).sum()
+    return float(gammaincc((len(counts) - 1) / 2, statistic / 2)), kept, worst
 
 
 def _derivatives(outputs: Callable[[Array], Array], shape: tuple[int, ...], x: Array) -> np.ndarray:

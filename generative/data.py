@@ -85,6 +85,7 @@ class Spec:
     num_train: int
     num_valid: int
     num_test: int
+    rate: int | None = None  # samples a second, of sounds from a file
 
 
 class Cursor(NamedTuple):
@@ -196,12 +197,19 @@ def _sprites(grid: sprites.Grid, join_valid: bool) -> tuple[Spec, Source]:
 
 
 def from_arrays(
-    name: str, train: Any, test: Any, valid: Any = None, *, levels: int | None = None, join_valid: bool = False
+    name: str,
+    train: Any,
+    test: Any,
+    valid: Any = None,
+    *,
+    levels: int | None = None,
+    rate: int | None = None,
+    join_valid: bool = False,
 ) -> tuple[Spec, Source]:
     """A data set from splits, each an array [N, *shape] or `Examples(x, label)` with integers from 0 as labels [N].
 
     Integers and booleans are kept and scaled where they are used: `levels` says how many values they have (256 for
-    bytes and 2 for booleans if not given). Real numbers are kept as float32 and never scaled.
+    bytes and 2 for booleans if not given). Real numbers are kept as float32 and never scaled. `rate` is that of sounds.
 
     Raises:
         ValueError: shapes or dtypes that do not match, no examples, NaN or infinity, a value outside the levels.
@@ -234,6 +242,7 @@ def from_arrays(
         num_train=len(x["train"]),
         num_valid=len(x["valid"]),
         num_test=len(x["test"]),
+        rate=rate,
     )
     on_device = {split: jax.tree.map(jnp.asarray, Examples(x[split], labels[split])) for split in splits}
     return spec, Source(**on_device)
@@ -381,8 +390,8 @@ def _find(files: list[str], subfolders: list[str], folder: str | Path | None) ->
         for file in files:
             if (root / subfolder / file).is_file():
                 return root / subfolder / file, str(root)
-    places = " or ".join(f"{subfolder}/" for subfolder in subfolders if subfolder)
-    return None, f"{root} or its {places}" if root.is_dir() else f"{root}, which does not exist"
+    places = " or its ".join([str(root), *(f"{subfolder}/" for subfolder in subfolders if subfolder)])
+    return None, places if root.is_dir() else f"{root}, which does not exist"
 
 
 def _find_mnist(name: str, folder: str | Path | None) -> Path:
@@ -451,15 +460,21 @@ def _sounds(*makers: Callable[..., np.ndarray]) -> Callable[..., dict[str, Any]]
 
 
 def _wav(folder: str | Path | None, file: str = "", length: int = 1024, levels: int = 256) -> dict[str, Any]:
-    path = Path(folder or "", file)
+    found, searched = _find([file], [""], folder)
+    path = found or Path(file)
     if not path.is_file():
-        raise FileNotFoundError(f"wav: {path} is no file: give file=name.wav and the folder that holds it.")
-    sound = waves.encode(waves.read_wav(path), levels)
+        raise FileNotFoundError(
+            f"wav: {path} is no file, and there is none of that name in {searched}: give file=name.wav and the folder "
+            f"that holds it (folder=..., or the environment variable {FOLDER_VARIABLE})."
+        )
+    pressure, rate = waves.read_wav(path)
+    sound = waves.encode(pressure, levels)
     pieces = sound[: len(sound) // length * length].reshape(-1, length)
     held = max(1, len(pieces) // 10)
     if len(pieces) < 3:
         raise ValueError(f"wav: the {len(sound)} samples of {path} give fewer than 3 pieces of length={length}.")
-    return {"train": pieces[: -2 * held], "valid": pieces[-2 * held : -held], "test": pieces[-held:], "levels": levels}
+    parts = {"train": pieces[: -2 * held], "valid": pieces[-2 * held : -held], "test": pieces[-held:]}
+    return {**parts, "levels": levels, "rate": rate}
 
 
 _LOADERS: dict[str, Callable[..., dict[str, Any]]] = {

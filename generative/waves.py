@@ -3,7 +3,8 @@
 Axes: N examples, T samples of an example.
 """
 
-import wave
+import struct
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -44,21 +45,28 @@ def strings(generator: np.random.Generator, count: int, length: int) -> np.ndarr
     return plucked
 
 
-def read_wav(path: str | Path) -> np.ndarray:
-    """The first channel of a WAV file of 8, 16 or 32 bits, in [-1, 1].
+def read_wav(path: str | Path) -> tuple[np.ndarray, int]:
+    """The mean of a WAV file's channels, in [-1, 1], and its rate in samples a second.
+
+    Integers of 8 to 32 bits are read and real numbers, which are cut off beyond -1 and 1.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: it is damaged or of another kind.
+        ValueError: it is damaged, cut short or of another kind.
     """
+    from scipy.io import wavfile
+
     try:
-        with wave.open(str(path), "rb") as file:
-            width, channels = file.getsampwidth(), file.getnchannels()
-            raw = file.readframes(file.getnframes())
-    except (wave.Error, EOFError) as error:
-        raise ValueError(f"{path} is no WAV file of integers ({error}): convert it.") from error
-    kinds = {1: "u1", 2: "<i2", 4: "<i4"}
-    if width not in kinds:
-        raise ValueError(f"{path} has samples of {8 * width} bits: convert it to 16.")
-    values = np.frombuffer(raw, np.dtype(kinds[width]))[::channels].astype(np.float64)
-    return (values - 128) / 128 if width == 1 else values / 2 ** (8 * width - 1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", wavfile.WavFileWarning)  # of notes that came with the sound
+            warnings.filterwarnings("error", "Reached EOF prematurely")
+            rate, values = wavfile.read(path)
+    except FileNotFoundError:
+        raise
+    except (ValueError, EOFError, OSError, struct.error, wavfile.WavFileWarning) as error:
+        raise ValueError(f"{path} is no whole WAV file of plain samples ({error}): replace or convert it.") from error
+    kind = values.dtype
+    if np.issubdtype(kind, np.integer):
+        half = 2.0 ** (8 * kind.itemsize - 1)
+        values = values / half - (1 if kind == np.uint8 else 0)
+    return np.clip(values.reshape(len(values), -1).mean(-1, dtype=np.float64), -1, 1), rate

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import pytest
-from jax import nn, random
+from jax import lax, nn, random
 from jax import numpy as jnp
+from jaxprs import equations
 from test_data import data_folder
 
 from generative import autoregressive, checks, data, layers, masks
@@ -38,6 +39,7 @@ QUICK = {
 }
 SLOW = {
     "wavenet-levels": Case(wavenet, wavenet.Config(6, 8, num_layers=2, num_cycles=2), (5,), 4),
+    "made-visible": Case(made, made.Config(hidden=(), direct=False)),
     "made-masks": Case(made, made.Config(hidden=(40,), num_masks=3, direct=False)),
     "made-levels": Case(made, made.Config(hidden=(30,), resample=True, order="raster"), (2, 2, 1), 5),
     "nade": Case(nade, nade.Config(hidden=(7,), order="random")),
@@ -50,6 +52,11 @@ SLOW = {
     "gated-colors": Case(gated_pixelcnn, dataclasses.replace(SMALL_GATED, features=12, head=36), (2, 2, 3), 3),
     "pixelrnn-row": Case(pixelrnn, pixelrnn.Config("row", 6, 1, first_kernel=5, head=8)),
     "pixelrnn-diagonal": Case(pixelrnn, pixelrnn.Config("diagonal", 12, 1, first_kernel=3, head=18), (2, 2, 3)),
+    "pixelrnn-row-colors": Case(pixelrnn, pixelrnn.Config("row", 18, 1, first_kernel=3, head=18), (2, 2, 3)),
+    "pixelrnn-diagonal-binary": Case(pixelrnn, pixelrnn.Config("diagonal", 6, 1, first_kernel=3, head=8)),
+    "made-colors": Case(made, made.Config(hidden=(30,)), (2, 2, 3)),
+    "nade-colors": Case(nade, nade.Config(hidden=(7,)), (2, 2, 3)),
+    "pixelcnnpp-halved-colors": Case(pixelcnnpp, pixelcnnpp.Config(5, 1, num_sizes=2, num_logistics=3), (2, 2, 3)),
     "pixelcnnpp": Case(pixelcnnpp, pixelcnnpp.Config(4, 1, num_sizes=2, num_logistics=2, conditional=True)),
     "pixelcnnpp-colors": Case(pixelcnnpp, pixelcnnpp.Config(5, 1, num_sizes=1, num_logistics=3), (2, 1, 3), 4),
     "gated-wide": Case(gated_pixelcnn, gated_pixelcnn.Config(6, 2, first_kernel=5, kernel=5, head=18), (4, 3, 1)),
@@ -180,6 +187,39 @@ def test_an_ensemble_averages_probabilities(name):
     assert np.ptp(totals, 0).min() > 1e-3  # they do differ
 
 
+@pytest.mark.parametrize(
+    ("case", "scale"),
+    [
+        (Case(made, made.Config(hidden=(6,), direct=False, num_masks=3, order="raster"), (2, 2, 1)), 2.0),
+        pytest.param(
+            Case(pixelcnn, pixelcnn.Config(features=8, num_blocks=1, head=8), (2, 2, 1)), 0.0, marks=pytest.mark.slow
+        ),
+        pytest.param(CASES["nade"]._replace(shape=(2, 2, 1)), 0.0, marks=pytest.mark.slow),
+    ],
+    ids=["made-masks", "pixelcnn", "nade"],
+)
+def test_completions_come_as_often_as_their_probabilities_given_the_rest_say(case, scale):
+    """Of an ensemble that takes any member at random, whatever it thinks of what is given, they do not."""
+    count = 20_000
+    model = Made(case)
+    model.state = disturbed(model.state, scale)
+    model.params = model.state.fit.params
+    first = np.asarray(model.model.order)[:2]
+    given = np.zeros(4, bool)
+    given[first] = True
+    given, x = given.reshape(case.shape), np.ones((count, *case.shape), np.uint8)
+
+    def log_prob(inputs):
+        kept = (np.asarray(inputs) == 1)[:, given].all(-1)
+        logs = np.where(kept, model.log_prob(inputs), -np.inf)
+        return logs - np.log(np.exp(logs).sum())
+
+    method = case.module.METHODS[0]
+    complete = jit(lambda key: model.model.complete(key, model.state, x, given, model.label(count), method))
+    report = checks.check_sampler({"mine": complete}, random.key(0), 2, log_prob)
+    assert report.passed, report.message
+
+
 # NADE
 
 
@@ -234,6 +274,12 @@ def test_training_for_all_orders_estimates_their_mean():
 # MADE
 
 
+def test_made_without_hidden_layers_is_drawn_alike():
+    case = CASES["made-visible"]._replace(shape=(2, 2, 1))
+    report = checks.check_sampler(Made(case).samplers(50), random.key(1), 2)
+    assert report.passed, report.message
+
+
 def test_degrees_are_even_and_their_units_found():
     degrees = masks.degrees(random.key(0), 9, (20, 5), "random")
     assert sorted(degrees.variables.tolist()) == list(range(9))
@@ -244,6 +290,21 @@ def test_degrees_are_even_and_their_units_found():
         assert (
             sorted(unit for unit in row.tolist() if unit < 20) == np.flatnonzero(degrees.hidden[0] == degree).tolist()
         )
+
+
+# WaveNet
+
+
+@pytest.mark.slow
+def test_every_parameter_of_wavenet_is_of_use():
+    model = Made(CASES["wavenet"])
+    x = data.scale(model.source.test.x, 2)
+
+    def total(params):
+        return jnp.square(model.model.outputs(params, x, model.label(len(x)))).sum()
+
+    for leaf in jax.tree.leaves(jit(jax.grad(total))(model.params)):
+        assert (jnp.abs(leaf).max() > 1e-6).all()
 
 
 # Blind spot
@@ -360,6 +421,32 @@ def test_a_wrong_draw_is_found_by_its_frequencies():
     assert not wrong.passed and "frequencies do not fit" in wrong.message and wrong.worst.shape == (2, 2, 1)
 
 
+def drawn(counts):
+    """As many of each input of two bits as `counts` says, drawn by whatever key."""
+    return {"mine": lambda key: np.repeat(checks.enumerate_inputs((2,), 2), counts, axis=0)}
+
+
+def log_of(*chances):
+    return lambda x: np.log(np.asarray(chances), where=np.asarray(chances) > 0, out=np.full(4, -np.inf))
+
+
+def test_an_input_that_cannot_be_is_found():
+    report = checks.check_sampler(drawn([500, 499, 0, 1]), random.key(0), 2, log_of(0.5, 0.5, 0, 0))
+    assert not report.passed and report.p_value == 0 and report.worst.tolist() == [1, 1]
+
+
+def test_rare_inputs_alone_do_not_decide():
+    """Two where a tenth is expected happens once in two hundred times, and no chi-square holds of such numbers."""
+    report = checks.check_sampler(drawn([500, 498, 1, 1]), random.key(0), 2, log_of(0.5, 0.4999, 5e-5, 5e-5))
+    assert report.passed and report.p_value > 0.5, report.message
+    assert report.kept == pytest.approx(0.9999)
+
+
+def test_too_few_samples_are_said_to_be():
+    report = checks.check_sampler(drawn([4, 5, 4, 5]), random.key(0), 2, log_of(0.25, 0.25, 0.25, 0.25))
+    assert not report.passed and report.p_value is None and "18 samples are too few" in report.message
+
+
 def test_values_off_the_grid_are_found():
     report = checks.check_sampler({"mine": lambda key: jnp.full((5, 2), 0.4)}, random.key(0), 3)
     assert not report.passed and report.off_grid == 10
@@ -402,8 +489,19 @@ def test_bad_data_is_refused(module):
         model.complete(random.key(0), state, x / 3, True)
     with pytest.raises(ValueError, match="did you mean naive"):
         model.sample(random.key(0), state, 2, method="native")
-    with pytest.raises(ValueError, match="Labels given to a model that reads none"):
-        model.sample(random.key(0), state, 2, jnp.zeros(2, int))
+    label = jnp.zeros(len(x), int)
+    for refuses in (
+        lambda: model.sample(random.key(0), state, len(x), label),
+        lambda: model.log_prob(params, x, label),
+        lambda: model.nats(params, x, label),
+        lambda: model.outputs(params, x / 3, label),
+    ):
+        with pytest.raises(ValueError, match="Labels given to a model that reads none"):
+            refuses()
+    with pytest.raises(ValueError, match=r"given has shape \(2, 2, 1\) for 30 examples of shape \(2, 2, 3\)"):
+        model.complete(random.key(0), state, x, np.ones((2, 2, 1), bool))
+    with pytest.raises(ValueError, match="given holds int32: give booleans"):
+        model.complete(random.key(0), state, x, np.ones((2, 2, 3), np.int32))
     with pytest.raises(ValueError, match="needs integers"):
         module.make(real_spec(), config)
 
@@ -412,22 +510,61 @@ def real_spec():
     return data.from_arrays("reals", np.zeros((3, 2, 2, 3)), np.zeros((3, 2, 2, 3)))[0]
 
 
-def test_a_class_out_of_range_is_refused():
-    config = gated_pixelcnn.Config(6, 1, head=6, conditional=True)
-    spec, source = examples((2, 2, 1), 2)
-    model = gated_pixelcnn.make(spec, config)
-    state = jit(model.init)(random.key(0), gated_pixelcnn.Hyperparams(), source)
-    with pytest.raises(ValueError, match=r"Labels 0 to 3 given to a model of the classes 0 .. 2"):
-        model.log_prob(state.fit.params, source.test.x[:2], jnp.array([0, 3]))
+@pytest.mark.parametrize(
+    ("module", "config", "shape"),
+    [
+        (gated_pixelcnn, gated_pixelcnn.Config(6, 1, head=6, conditional=True), (2, 2, 1)),
+        pytest.param(pixelcnnpp, pixelcnnpp.Config(4, 1, 1, 2, True), (2, 2, 1), marks=pytest.mark.slow),
+        pytest.param(wavenet, wavenet.Config(6, 8, num_layers=2, conditional=True), (4,), marks=pytest.mark.slow),
+    ],
+    ids=["gated", "pixelcnnpp", "wavenet"],
+)
+def test_a_class_out_of_range_is_refused(module, config, shape):
+    spec, source = examples(shape, 2)
+    model = module.make(spec, config)
+    state = jit(model.init)(random.key(0), module.Hyperparams(), source)
+    for label in (3, -1):
+        with pytest.raises(ValueError, match=r"Labels .* given to a model of the classes 0 .. 2: give one of these"):
+            model.log_prob(state.fit.params, source.test.x[:2], jnp.array([0, label]))
+    # Where it cannot be refused, it is no number.
+    found = jit(model.log_prob)(state.fit.params, source.test.x[:3], jnp.array([0, 3, -1]))
+    np.testing.assert_array_equal(np.isnan(found), [False, True, True])
     with pytest.raises(ValueError, match="given their class: give labels from 0 to 2"):
         model.log_prob(state.fit.params, source.test.x[:2])
     with pytest.raises(ValueError, match="1 labels given for 2 examples"):
         model.sample(random.key(0), state, 2, jnp.array([1]))
-    within = jit(model.log_prob)(state.fit.params, source.test.x[:2], jnp.array([0, 3]))
-    assert np.isfinite(within[0]) and np.isnan(within[1])  # where it cannot be refused, it is no number
-    no_labels, _ = data.from_arrays("plain", np.zeros((3, 2, 2, 1), bool), np.zeros((3, 2, 2, 1), bool))
+    no_labels, _ = data.from_arrays("plain", np.zeros((3, *shape), bool), np.zeros((3, *shape), bool))
     with pytest.raises(ValueError, match="plain has no labels to condition on"):
-        gated_pixelcnn.make(no_labels, config)
+        module.make(no_labels, config)
+
+
+@pytest.mark.parametrize("name", ["made", *(pytest.param(n, marks=pytest.mark.slow) for n in CASES if n != "made")])
+def test_a_value_out_of_range_costs_no_number_where_it_cannot_be_refused(name):
+    case = CASES[name]
+    model = Made(case)
+    x = np.array(model.source.test.x[:3])
+    x[1].flat[-1], x[2].flat[-1] = case.levels, 255
+    np.testing.assert_array_equal(np.isnan(model.log_prob(x)), [False, True, True])
+    if getattr(case.config, "num_masks", getattr(case.config, "num_orders", 1)) == 1:
+        nats = jit(model.model.nats)(model.params, x, model.label(3)).reshape(3, -1)
+        np.testing.assert_array_equal(np.isnan(nats).any(0), np.arange(nats.shape[1]) == nats.shape[1] - 1)
+
+
+@pytest.mark.parametrize("name", ["made", *(pytest.param(n, marks=pytest.mark.slow) for n in ("nade", "wavenet"))])
+def test_sampling_multiplies_in_full_precision(name):
+    """Else a GPU or a TPU would round products, and differently in each method of sampling."""
+    case = CASES[name]
+    spec, source = examples(case.shape, case.levels)
+    model = case.module.make(spec, case.config)
+    state = jax.eval_shape(model.init, random.key(0), case.module.Hyperparams(), source)
+    for method in case.module.METHODS:
+        sample = partial(model.sample, count=2, method=method)
+        products = [each for each in equations(jax.make_jaxpr(sample)(random.key(0), state)) if is_product(each)]
+        assert products and all(each.params["precision"] == (lax.Precision.HIGHEST,) * 2 for each in products)
+
+
+def is_product(equation):
+    return equation.primitive.name == "dot_general"
 
 
 @pytest.mark.parametrize(

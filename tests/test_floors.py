@@ -33,7 +33,7 @@ DOORS = {
     "orbax": ["jaxrl/core/checkpoint.py"],
     "sklearn": ["generative/data.py", "generative/disentanglement.py"],
     "pooch": ["generative/data.py"],
-    "scipy": ["jaxrl/core/sweep.py"],
+    "scipy": ["jaxrl/core/sweep.py", "generative/waves.py"],
     "xarray": ["jaxrl/core/results.py", "experiments/*"],
     "matplotlib": ["experiments/*"],
     "tensorboardX": ["experiments/*"],

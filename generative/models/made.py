@@ -107,9 +107,8 @@ def draw_incrementally(
     def step(carry: Any, moment: Any) -> Any:
         x, layers = carry  # what is not known yet is zero, and so needs no mask
         noise, variable, units_of_layers = moment
-        y = layers[-1] @ output[variable] + params.offset[variable] if layers else params.offset[variable]
+        y = (layers[-1] if layers else x) @ output[variable] + params.offset[variable]
         y = y if direct is None else y + x @ direct[variable]
-        y = jnp.broadcast_to(y, (batch_size, conditional.size))
         value = autoregressive.choose(conditional, noise, y, wish, variable)
         x = x.at[:, variable].set(data.scale(value, levels))
         below, filled = x, []
@@ -182,20 +181,22 @@ def make(spec: data.Spec, config: Config) -> Model:
 
     def log_prob(params: Params, x: Array, label: None = None) -> Array:
         autoregressive.check_label(None, label, len(x))
-        totals = lax.map(lambda degrees: -nats_under(degrees, params, x).sum(-1), ensemble)
+        totals = lax.map(lambda degrees: -nats_under(degrees, params, x).sum(range(1, x.ndim)), ensemble)
         return nn.logsumexp(totals, 0) - math.log(config.num_masks)
 
     def nats_under(degrees: masks.Degrees, params: Params, x: Array) -> Array:
-        autoregressive.check_examples(spec, x)
-        x = x.reshape(len(x), -1)
-        return -conditional.log_prob(outputs(params, degrees, data.scale(x, levels)), x)
+        return autoregressive.nats(spec, conditional, lambda x: outputs_under(degrees, params, x), x)
+
+    def outputs_under(degrees: masks.Degrees, params: Params, x: Array) -> Array:
+        return outputs(params, degrees, x.reshape(len(x), -1)).reshape(*x.shape, -1)
 
     def first_nats(params: Params, x: Array, label: None = None) -> Array:
-        return nats_under(member(0), params, x).reshape(x.shape)
+        autoregressive.check_label(None, label, len(x))
+        return nats_under(member(0), params, x)
 
     def first_outputs(params: Params, x: Array, label: None = None) -> Array:
-        y = outputs(params, member(0), x.reshape(len(x), -1))
-        return y.reshape(*x.shape, -1)
+        autoregressive.check_label(None, label, len(x))
+        return outputs_under(member(0), params, x)
 
     def draw(key: Array, params: Params, wish: Wish, label: None, method: str) -> Array:
         noise_key, member_key = random.split(key)
@@ -207,10 +208,10 @@ def make(spec: data.Spec, config: Config) -> Model:
             predict = lambda x: outputs(params, degrees, data.scale(x, levels))  # noqa: E731
             return autoregressive.draw_naively(conditional, noise, predict, wish, masks.orders(degrees.variables))
 
-        # A sample of the mean of distributions is a sample of one of them, drawn anew for each example.
-        chosen = random.randint(member_key, (len(wish.x),), 0, config.num_masks)
-        drawn = lax.map(draw_under, ensemble)  # [M, B, D]
-        return jnp.take_along_axis(drawn, chosen[None, :, None], axis=0)[0]
+        def nats(degrees: masks.Degrees, x: Array) -> Array:
+            return -conditional.log_prob(outputs(params, degrees, data.scale(x, levels)), x)
+
+        return autoregressive.draw_of_ensemble(member_key, draw_under, nats, ensemble, wish)
 
     sample, complete = autoregressive.samplers(spec, METHODS, draw)
     return Model(

@@ -233,19 +233,22 @@ def make(spec: data.Spec, config: Config) -> Model:
 
     def log_prob(params: Params, x: Array, label: None = None) -> Array:
         autoregressive.check_label(None, label, len(x))
-        totals = lax.map(lambda order: -nats_in(order, params, x).sum(-1), orders)
+        totals = lax.map(lambda order: -nats_in(order, params, x).sum(range(1, x.ndim)), orders)
         return nn.logsumexp(totals, 0) - math.log(config.num_orders)
 
     def nats_in(order: Array, params: Params, x: Array) -> Array:
-        autoregressive.check_examples(spec, x)
-        x = x.reshape(len(x), -1)
-        return -conditional.log_prob(outputs(config.activation, params, order, data.scale(x, levels)), x)
+        return autoregressive.nats(spec, conditional, lambda x: outputs_in(order, params, x), x)
+
+    def outputs_in(order: Array, params: Params, x: Array) -> Array:
+        return outputs(config.activation, params, order, x.reshape(len(x), -1)).reshape(*x.shape, -1)
 
     def first_nats(params: Params, x: Array, label: None = None) -> Array:
-        return nats_in(orders[0], params, x).reshape(x.shape)
+        autoregressive.check_label(None, label, len(x))
+        return nats_in(orders[0], params, x)
 
     def first_outputs(params: Params, x: Array, label: None = None) -> Array:
-        return outputs(config.activation, params, orders[0], x.reshape(len(x), -1)).reshape(*x.shape, -1)
+        autoregressive.check_label(None, label, len(x))
+        return outputs_in(orders[0], params, x)
 
     def draw(key: Array, params: Params, wish: Wish, label: None, method: str) -> Array:
         noise_key, order_key = random.split(key)
@@ -257,10 +260,10 @@ def make(spec: data.Spec, config: Config) -> Model:
             predict = lambda x: outputs(config.activation, params, order, data.scale(x, levels))  # noqa: E731
             return autoregressive.draw_naively(conditional, noise, predict, wish, order)
 
-        # A sample of the mean of distributions is a sample of one of them, drawn anew for each example.
-        chosen = random.randint(order_key, (len(wish.x),), 0, config.num_orders)
-        drawn = lax.map(draw_in, orders)  # [M, B, D]
-        return jnp.take_along_axis(drawn, chosen[None, :, None], axis=0)[0]
+        def nats(order: Array, x: Array) -> Array:
+            return -conditional.log_prob(outputs(config.activation, params, order, data.scale(x, levels)), x)
+
+        return autoregressive.draw_of_ensemble(order_key, draw_in, nats, orders, wish)
 
     sample, complete = autoregressive.samplers(spec, METHODS, draw)
     return Model(

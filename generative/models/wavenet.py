@@ -65,7 +65,7 @@ class Layer(NamedTuple):
 
     past: Array  # [F, 2 F] of the step that it looks back to
     present: Dense  # [F, 2 F] of the step itself
-    residual: Dense  # [F, F]
+    residual: Any  # [F, F], or None in the last layer, after which nothing reads it
     skip: Dense  # [F, S]
     label: Any  # [K, 2 F], or None
 
@@ -90,16 +90,17 @@ def init_params(key: Array, config: Config, num_outputs: int, num_classes: int |
         kernel = random.normal(key, (in_size, out_size)) * math.sqrt(gain / in_size)
         return Dense(kernel, jnp.zeros(out_size))
 
-    def layer(key: Array) -> Layer:
+    def layer(key: Array, last: bool) -> Layer:
         past_key, present_key, residual_key, skip_key = random.split(key, 4)
         past, present = (dense(key, size, 2 * size, 0.5) for key in (past_key, present_key))
         label = None if num_classes is None else jnp.zeros((num_classes, 2 * size))
-        return Layer(past.kernel, present, dense(residual_key, size, size), dense(skip_key, size, skip), label)
+        residual = None if last else dense(residual_key, size, size)
+        return Layer(past.kernel, present, residual, dense(skip_key, size, skip), label)
 
     first_key, hidden_key, output_key, *layer_keys = random.split(key, 3 + len(config.dilations))
     return Params(
         dense(first_key, 1, size),
-        tuple(layer(key) for key in layer_keys),
+        tuple(layer(key, number == len(layer_keys)) for number, key in enumerate(layer_keys, 1)),
         dense(hidden_key, skip, skip),
         dense(output_key, skip, num_outputs, 0.01),
     )
@@ -123,7 +124,7 @@ def network(params: Params, before: Array, label: Array | None, look_back: Calla
             a += term.reshape(-1, *[1] * (a.ndim - 2), term.shape[-1])
         content, opening = jnp.split(a, 2, axis=-1)
         g = jnp.tanh(content) * nn.sigmoid(opening)
-        h += affine(layer.residual, g)
+        h = h if layer.residual is None else h + affine(layer.residual, g)
         skips += affine(layer.skip, g)
     return affine(params.output, nn.relu(affine(params.hidden, nn.relu(skips))))
 
@@ -208,4 +209,7 @@ def _check(spec: data.Spec, config: Config) -> None:
         batch_size=config.batch_size,
     )
     if len(spec.shape) != 1:
-        raise ValueError(f"{spec.name} holds examples of shape {spec.shape}, not sequences [steps].")
+        raise ValueError(
+            f"{spec.name} holds examples of shape {spec.shape}, not sequences [steps]: reshape them, or use a model of "
+            "images."
+        )
