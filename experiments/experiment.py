@@ -15,7 +15,7 @@ from jax import numpy as jnp
 from jax import random
 
 from experiments import registry, sources
-from jaxrl.core import loop
+from jaxrl.core import devices, loop
 
 # What a field is on the command line, beside an ordinary option.
 FLAT = {"flat": True}  # its own fields are options, without a prefix
@@ -94,16 +94,19 @@ def build(experiment: Experiment, loaded: tuple[Any, Any] | None = None) -> Prog
     num_updates = eval_every * math.ceil(wanted / eval_every)
     if num_updates >= 2**31:
         raise ValueError(f"{experiment.steps} steps are {num_updates} updates, more than the counter holds (2**31).")
-    start = partial(loop.start, learner, num_updates=num_updates)
-    advance = partial(loop.chunk, learner, eval_every)
+    one = devices.mesh(devices=jax.local_devices()[:1])
+
+    def over(function: Any) -> Any:
+        return devices.lanes_over(one, over_seeds(function, experiment.seeds), (0, None, None))
+
     return Program(
         given=given,
         learner=learner,
         hparams=jax.tree.map(loop.strong, experiment.hparams),
         source=source,
         keys=jax.vmap(random.key)(jnp.arange(experiment.seed, experiment.seed + experiment.seeds)),
-        start=jax.jit(over_seeds(start, experiment.seeds)),
-        advance=jax.jit(over_seeds(advance, experiment.seeds), donate_argnums=0),
+        start=jax.jit(over(partial(loop.start, learner, num_updates=num_updates))),
+        advance=jax.jit(over(partial(loop.chunk, learner, eval_every)), donate_argnums=0),
         steps_per_update=steps_per_update,
         eval_every=eval_every,
         num_updates=num_updates,

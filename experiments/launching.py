@@ -50,7 +50,7 @@ def compile(plan: Plan, number: int, size: int, mesh: Any) -> Launch:
     where = devices.shardings(mesh, group.axes)
 
     def over(function: Any, **options: Any) -> Any:
-        mapped = devices.lanes_over(mesh, function, group.axes)
+        mapped = devices.lanes_over(mesh, function, group.axes, plan.unit)
         return jax.jit(mapped, in_shardings=where, out_shardings=where[0], **options)
 
     start, advance = functions(plan, number)

@@ -6,8 +6,10 @@ Axes: B batch, H height, W width, C features in, F features out, K offsets, R ro
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
+import jax
 import numpy as np
 from jax import Array, lax, random
 from jax import numpy as jnp
@@ -82,14 +84,44 @@ def apply(conv: Conv, params: ConvParams, x: Array) -> Array:
 
     With a stride there are only H / stride rows and W / stride columns, rounded up.
     """
+    return _product(conv, params, _patches(conv, x))
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _patches(conv: Conv, x: Array) -> Array:
+    """What each pixel sees [B, H, W, K * C] of images `x` [B, H, W, C]."""
     height, width = x.shape[1:3]
-    above, side, stride = conv.rows - 1, conv.reach, conv.stride
-    padded = jnp.pad(x, ((0, 0), (above, 0), (side, side), (0, 0)))
-    patches = [
-        padded[:, above + row : above + row + height : stride, side + column : side + column + width : stride]
-        for row, column in conv.offsets
+    padded = jnp.pad(x, ((0, 0), (conv.rows - 1, 0), (conv.reach, conv.reach), (0, 0)))
+    return jnp.concatenate([padded[:, rows, columns] for rows, columns in _windows(conv, height, width)], axis=-1)
+
+
+def _patches_forward(conv: Conv, x: Array) -> tuple[Array, tuple[int, ...]]:
+    return _patches(conv, x), x.shape
+
+
+def _patches_backward(conv: Conv, shape: tuple[int, ...], g: Array) -> tuple[Array]:
+    """Window by window into one array: as a sum of padded ones a CPU takes three times as long."""
+    batch_size, height, width, features = shape
+    padded = jnp.zeros((batch_size, height + conv.rows - 1, width + 2 * conv.reach, features), g.dtype)
+    parts = jnp.split(g, len(conv.offsets), axis=-1)
+    for (rows, columns), part in zip(_windows(conv, height, width), parts, strict=True):
+        padded = padded.at[:, rows, columns].add(part)
+    return (padded[:, conv.rows - 1 :, conv.reach : conv.reach + width],)
+
+
+_patches.defvjp(_patches_forward, _patches_backward)
+
+
+def _windows(conv: Conv, height: int, width: int) -> list[tuple[slice, slice]]:
+    """For each offset, the rows and columns that all pixels see there, of an image with `reach` zeros around it."""
+    above, side = conv.rows - 1, conv.reach
+    return [
+        (
+            slice(above + down, above + down + height, conv.stride),
+            slice(side + right, side + right + width, conv.stride),
+        )
+        for down, right in conv.offsets
     ]
-    return _product(conv, params, jnp.concatenate(patches, axis=-1))
 
 
 def apply_here(conv: Conv, params: ConvParams, x: Array) -> Array:

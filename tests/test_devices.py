@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from jax import random
 from jax.sharding import PartitionSpec
 
 from jaxrl.core import devices, memory, results
@@ -69,12 +70,30 @@ def test_without_a_mesh_nothing_is_split():
     assert devices.split({"x": x})["x"] is x
     mesh = devices.mesh()
     assert mesh.size == jax.local_device_count()
-    function = lambda x: x  # noqa: E731
-    assert devices.lanes_over(mesh, function, 0) is function or mesh.size > 1
     where = devices.shardings(mesh, (0, None, {"x": None, "y": 0}))
     specs = jax.tree.map(lambda sharding: sharding.spec, where)
     over, everywhere = PartitionSpec("lanes"), PartitionSpec()
     assert specs == (over, everywhere, {"x": everywhere, "y": over})
+
+
+@pytest.mark.parametrize(
+    ("count", "unit", "at_once"), [(1, 1, 1), (4, 1, 4), (5, 1, 1), (6, 1, 3), (16, 1, 4), (12, 2, 4), (12, 6, 6)]
+)
+def test_a_core_takes_few_lanes_at_once(count, unit, at_once):
+    """The largest whole part of the lanes within 4, or one unit; results are in the order of the lanes."""
+    seen = []
+
+    def function(key, hparams, source):
+        seen.append(key.shape[0])
+        return {"sum": jax.vmap(lambda key, x: random.uniform(key, (2,)) + x + source["y"])(key, hparams["x"])}
+
+    keys, y = random.split(random.key(0), count), np.arange(2.0, dtype=np.float32)
+    arguments = keys, {"x": np.arange(count, dtype=np.float32), "rate": np.float32(1)}, {"y": y, "free": np.zeros(0)}
+    axes = 0, {"x": 0, "rate": None}, None
+    mesh = devices.mesh(devices=jax.local_devices()[:1])
+    found = jax.jit(devices.lanes_over(mesh, function, axes, unit))(*arguments)
+    assert seen == [at_once]
+    np.testing.assert_array_equal(found["sum"], jax.jit(function)(*arguments)["sum"])
 
 
 def test_cores_are_devices_unless_chosen_otherwise():
