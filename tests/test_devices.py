@@ -88,7 +88,11 @@ def test_a_core_takes_few_lanes_at_once(count, unit, at_once):
         return {"sum": jax.vmap(lambda key, x: random.uniform(key, (2,)) + x + source["y"])(key, hparams["x"])}
 
     keys, y = random.split(random.key(0), count), np.arange(2.0, dtype=np.float32)
-    arguments = keys, {"x": np.arange(count, dtype=np.float32), "rate": np.float32(1)}, {"y": y, "free": np.zeros(0)}
+    arguments = (
+        keys,
+        {"x": np.arange(count, dtype=np.float32), "rate": np.float32(1)},
+        {"y": y, "none": None, "free": np.zeros(0)},
+    )
     axes = 0, {"x": 0, "rate": None}, None
     mesh = devices.mesh(devices=jax.local_devices()[:1])
     found = jax.jit(devices.lanes_over(mesh, function, axes, unit))(*arguments)

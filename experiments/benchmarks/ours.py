@@ -3,11 +3,13 @@
 import json
 import math
 import time
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import jax
 from jax import numpy as jnp
 from jax import random
+from jax.sharding import NamedSharding, PartitionSpec
 
 from experiments import registry
 from experiments.benchmarks import images, protocol, tasks
@@ -127,7 +129,8 @@ def subject(task: tasks.Task) -> Subject:
 def start(fields: dict[str, Any]) -> protocol.Ready:
     """Compile a task. A round trains every seed from its start; evaluation is left out of its seconds."""
     task = tasks.from_json(json.dumps(fields))
-    if task.seeds > 1:
+    split = isinstance(task, tasks.Autoregression)  # over all cores, as `train --split` does
+    if task.seeds > 1 or split:
         devices.use_cores()  # as sweeps do
     trained, hparams, source, num_updates, steps_per_update = subject(task)
     training = loop.Learner(trained.init, trained.update, lambda *_: {})
@@ -136,17 +139,20 @@ def start(fields: dict[str, Any]) -> protocol.Ready:
         run = loop.start(training, key, hparams, source, num_updates)
         return loop.chunk(training, num_updates, run, hparams, source)[0].state
 
-    mesh = devices.mesh(devices=jax.local_devices()[: math.gcd(task.seeds, jax.local_device_count())])
+    over_cores = devices.mesh(devices=jax.local_devices()[: math.gcd(task.seeds, jax.local_device_count())])
     axes = (0, None, None)
-    lanes = devices.lanes_over(mesh, over_seeds(train, task.seeds), axes)
+    lanes = devices.lanes_over(over_cores, over_seeds(train, task.seeds), axes)
+    batches = devices.mesh(devices.BATCH)
+    whole = NamedSharding(batches, PartitionSpec())
 
     def arguments(number: int) -> Any:
         root = random.fold_in(random.key(0), number)
         keys = random.split(root, task.seeds) if task.seeds > 1 else root[None]
-        return jax.device_put((keys, hparams, source), devices.shardings(mesh, axes))
+        return jax.device_put((keys, hparams, source), whole if split else devices.shardings(over_cores, axes))
 
     begin = time.perf_counter()
-    program = jax.jit(lanes).lower(*arguments(0)).compile()
+    with jax.set_mesh(batches) if split else nullcontext():
+        program = jax.jit(lanes).lower(*arguments(0)).compile()
     compile_seconds = time.perf_counter() - begin
 
     metric, sign = SCORES.get(task.algorithm, ("eval/return", 1.0))
