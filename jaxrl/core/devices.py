@@ -65,7 +65,8 @@ def _few_at_once(function: Callable[..., Any], axes: Any, unit: int) -> Callable
 
     def in_groups(*arguments: Any) -> Any:
         leaves, structure = jax.tree.flatten(arguments)
-        along = jax.tree.leaves(jax.tree.broadcast(axes, arguments, is_leaf=is_none), is_leaf=is_none)
+        each = jax.tree.map(lambda axis, part: [axis] * len(jax.tree.leaves(part)), axes, arguments, is_leaf=is_none)
+        along = jax.tree.leaves(each, is_leaf=is_none)
         lanes = [leaf for leaf, axis in zip(leaves, along, strict=True) if axis == 0]
         units = lanes[0].shape[0] // unit
         count = next(count for count in range(1, units + 1) if units % count == 0 and units // count * unit <= most)
