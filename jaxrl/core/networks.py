@@ -159,7 +159,7 @@ def convolve(
         for length, side, stride in zip(x.shape[-3:-1], sides, strides, strict=True)
     )
     patches = jnp.concatenate([x[..., row, column, :] for row in rows for column in columns], axis=-1)
-    return patches @ kernel.reshape(-1, kernel.shape[-1])
+    return products.product(patches, kernel.reshape(-1, kernel.shape[-1]))
 
 
 def transposed_convolve(inputs: Array, kernel: Array, stride: int) -> Array:
@@ -174,7 +174,7 @@ def transposed_convolve(inputs: Array, kernel: Array, stride: int) -> Array:
     fill = reach * stride - side
     kernel = jnp.pad(kernel, [(0, fill), (0, fill), (0, 0), (0, 0)])
     kernel = kernel.reshape(reach, stride, reach, stride, channels, features).transpose(4, 0, 2, 1, 3, 5)
-    blocks = jnp.split(inputs @ kernel.reshape(channels, -1), reach**2, axis=-1)
+    blocks = jnp.split(products.product(inputs, kernel.reshape(channels, -1)), reach**2, axis=-1)
     batch = [(0, 0)] * (inputs.ndim - 3)
     x: Any = sum(
         jnp.pad(block, [*batch, (row, reach - 1 - row), (column, reach - 1 - column), (0, 0)])
