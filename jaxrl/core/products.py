@@ -27,19 +27,16 @@ def _product_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) ->
 
 
 def _by_kernel(x: Array, kernel: Array) -> Array:
-    """The product [B, O] as a map of `kernel`, written such that JAX transposes it to `kernel_gradient`."""
+    """The product [B, O] as a map of `kernel`, written such that its transpose, the gradient, is a fast product.
+
+    With fewer rows than inputs or outputs, transposing would cost more than it saves.
+    """
     barrier = lax.optimization_barrier
+    if x.shape[0] < max(kernel.shape):
+        return x @ kernel
     if kernel.shape[0] < kernel.shape[1]:
         return lax.dot_general(barrier(x.T), kernel, (((0,), (0,)), ((), ())))
     return barrier(lax.dot_general(barrier(kernel.T), x, (((1,), (1,)), ((), ())))).T
-
-
-def kernel_gradient(x: Array, g: Array) -> Array:
-    """[I, O], the gradient for the kernel where that for the product of `x` [B, I] with it is `g` [B, O]."""
-    barrier = lax.optimization_barrier
-    if x.shape[1] < g.shape[1]:
-        return barrier(x.T) @ g
-    return barrier(barrier(g.T) @ x).T
 
 
 def dot_general(x: Array, kernel: Array, dimensions: Any, precision: Any = None, **kwargs: Any) -> Array:
