@@ -60,8 +60,8 @@ class Autoencoding:
     """A variational autoencoder on enlarged digits; a round is a whole training, however short."""
 
     algorithm: str = "vae"
-    steps: int = 20_000  # images in a round
-    torch_steps: int = 20_000
+    steps: int = 60_000  # images in a round, so many that a model's start is little of it
+    torch_steps: int = 60_000
     seeds: int = 1
     num_images: int = 1200  # to train on
     side: int = 28  # pixels

@@ -259,10 +259,10 @@ PRESETS = {
     "gated-pixelcnn-binarized-mnist": Preset(
         "gated_pixelcnn",
         data("binarized_mnist"),
-        4 * 50_000,
+        6 * 50_000,
         config={"first_kernel": 27, "kernel": 5, "num_layers": 4},
         hparams={"learning_rate": Linear(2e-3)},
-        evaluations=4,
+        evaluations=6,
         seeds=1,
         published="81.30, PixelCNN (van den Oord et al. 2016)",
     ),
