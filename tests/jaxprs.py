@@ -22,6 +22,12 @@ def primitives(jaxpr: Any) -> list[str]:
     return [equation.primitive.name for equation in equations(jaxpr)]
 
 
+def conditions(jaxpr: Any) -> int:
+    """How many `cond`s are decided as the program runs; what `platform_dependent` makes is decided when it compiles."""
+    conds = [equation for equation in equations(jaxpr) if equation.primitive.name == "cond"]
+    return sum(equation.params["branches_platforms"] is None for equation in conds)
+
+
 def select_shapes(jaxpr: Any) -> list[tuple[int, ...]]:
     """Shapes of what selects choose between: a `cond` whose predicate carries a vmap axis becomes a select."""
     chosen = [equation for equation in equations(jaxpr) if equation.primitive.name == "select_n"]

@@ -302,8 +302,8 @@ def cyclegan_on_pairs() -> Case:
 def sngan_on_images() -> Case:
     spec, source = labelled_images()
     players = {"generator": networks.MLP((13,), "relu"), "discriminator": networks.MLP((11,), "leaky_relu")}
-    sizes = {"latent_size": 5, "batch_size": 6, "discriminator_steps": 2, "classifier_updates": 0, "eval_samples": 10}
-    config = sngan.Config(**players, **sizes)
+    sizes = {"latent_size": 5, "batch_size": 7, "discriminator_steps": 2, "classifier_updates": 0, "eval_samples": 10}
+    config = sngan.Config(**players, **sizes, optimizer=fit.Optimizer("sgd"))
     hparams = sngan.Hyperparams(Linear(0.01, 0.002), 0.02)
     return Case(sngan.make(spec, config), hparams, source, ("average_decay",))
 
