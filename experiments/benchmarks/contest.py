@@ -4,8 +4,8 @@ Every contestant is a process of its own, so that compilation, threads and peak 
 same networks, batches, environment steps, and gradient steps for each of them. What they do differently nevertheless:
 
 - Rejax's PPO bounds each entry of a gradient (`optax.clip`), and actor and critic have an optimiser each; ours bounds
-  the norm of all gradients together, for one optimiser, as Stable-Baselines3 does. Rejax's clips values as well, and
-  does not scale down its actor's last layer.
+  the norm of all gradients together, for one optimiser, as Stable-Baselines3 does. Rejax's clips values as well. Both
+  start from Flax's initial weights, Stable-Baselines3 from orthogonal ones with a small last layer of the actor.
 - Rejax's SAC acts by its policy in the warm-up, the others at random. Its TD3, and its DDPG made of TD3, wait one
   gradient step longer. Of its DQN's actions that are scored, 0.5 % are at random; of the others' none.
 - Rejax and Stable-Baselines3 lower DQN's epsilon from the first step on, ours from the end of the warm-up.
