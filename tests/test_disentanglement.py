@@ -158,7 +158,7 @@ def test_separated_attribute_predictability(drawn):
 def test_a_study_over_beta_is_scored(tmp_path, monkeypatch, capsys):
     """Each lane of a sweep, from the command line, as its run taken out alone."""
     monkeypatch.setattr(disentangling, "scores", partial(disentangling.scores, num_votes=40))
-    monkeypatch.setattr(disentangling, "NUM_TREE_EXAMPLES", 60)
+    monkeypatch.setattr(disentangling, "NUM_TREE_EXAMPLES", 20)
     small = networks.MLP((16,), "relu")
     config = vae.Config(latent_size=3, encoder=small, decoder=small, batch_size=8)
     asked = Experiment("vae", sources.Data("sprites"), config, vae.Hyperparams(), steps=32, evaluations=1)

@@ -1,5 +1,6 @@
 """The measurement of what baselines do to REINFORCE's gradient: on a task of known variances, its table and picture."""
 
+import dataclasses
 from functools import partial
 
 import jax
@@ -50,7 +51,9 @@ def no_programs_are_kept(monkeypatch):
 
 
 @pytest.mark.slow
-def test_the_command_measures_and_draws(tmp_path, capsys):
+def test_the_command_measures_and_draws(tmp_path, monkeypatch, capsys):
+    base = presets.get("reinforce-cartpole")
+    monkeypatch.setattr(presets, "get", lambda name: dataclasses.replace(base, steps=100_000))
     options = ["--seeds", "2", "--evaluations", "1", "--episodes", "4"]
     assert cli.main(["variance", *options, "--out", str(tmp_path / "out.png")]) == 0
     printed = capsys.readouterr().out.splitlines()
