@@ -270,8 +270,8 @@ def gan_on(unused: tuple[str, ...] = (), **options: Any) -> Case:
 
 
 def wgan_gp_on_images(optimizer: str = "sgd") -> Case:
-    spec, source = labelled_images()
-    players = {"generator": networks.MLP((13,), "relu"), "critic": networks.MLP((11,), "leaky_relu")}
+    spec, source = labelled_images(4)
+    players = {"generator": networks.MLP((13,), "relu"), "critic": image_networks.DCGAN((4, 5), norm="none")}
     sizes = {"latent_size": 5, "batch_size": 6, "critic_steps": 2, "classifier_updates": 0, "eval_samples": 10}
     config = wgan_gp.Config(**players, **sizes, optimizer=fit.Optimizer(optimizer))
     hparams = wgan_gp.Hyperparams(Linear(0.01, 0.002), 0.02)

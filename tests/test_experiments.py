@@ -31,7 +31,7 @@ from experiments import (
     summary,
     training,
 )
-from experiments.experiment import Experiment
+from experiments.experiment import Experiment, build
 from generative import data
 from jaxrl.core import loop, stats
 from jaxrl.core.networks import CNN, MLP
@@ -215,6 +215,20 @@ def test_steps_of_a_summary_include_the_warm_up():
     result = training.train(replace(toy(steps=8, evaluations=1), config=Warm()), run_dir="run")
     assert result.summary is not None and result.summary["steps"] == 8 + Warm().warmup
     assert folder.read_metrics(Path("run"))[-1]["step"] == 8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", presets.PRESETS)
+def test_the_program_of_a_preset_can_be_made(name):
+    """Traced in full, with all it evaluates; nothing is compiled or trained."""
+    try:
+        program = build(replace(presets.get(name), seeds=1))
+    except FileNotFoundError as absent:
+        pytest.skip(str(absent))
+    runs = jax.eval_shape(program.start, program.keys, program.hparams, program.source)
+    _, metrics = jax.eval_shape(program.advance, runs, program.hparams, program.source)
+    preset = presets.PRESETS[name]
+    assert {registry.get(preset.algorithm).score, *preset.metrics} <= set(metrics)
 
 
 def test_metrics_of_the_presets_are_there():

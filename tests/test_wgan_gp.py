@@ -40,7 +40,7 @@ def test_steps_and_mixing_weights(monkeypatch):
     after, metrics = jax.jit(model.update)(random.key(1), state, hparams, source)
     assert after.critic.fit.opt_state[0].count == 2 and after.generator.fit.opt_state[0].count == 1
     assert set(weights) == {(6,)} and 0.1 < metrics["spread"] < 0.5
-    assert model.sample(random.key(2), after, 3).shape == (3, 4, 3, 1)
+    assert model.sample(random.key(2), after, 3).shape == (3, 4, 4, 1)
 
 
 def test_the_default_optimizer_is_the_papers():

@@ -91,12 +91,12 @@ def make(spec: data.Spec, config: Config) -> Model:
         x, stats = generator.apply(params, stats, latent, training)
         return (x if spec.levels is None else jnp.tanh(x)), stats
 
-    def judge(params: Any, x: Array) -> Array:
-        return critic.apply(params, (), x)[0]
+    def judge(stats: Any) -> Callable[[Any, Array], Array]:
+        return lambda params, x: critic.apply(params, stats, x)[0]  # a critic without statistics changes none
 
-    def generator_loss(params: Any, stats: Any, rival: Any, latent: Array) -> Any:
+    def generator_loss(params: Any, stats: Any, rival: Player, latent: Array) -> Any:
         x, stats = generate(params, stats, latent)
-        total = adversarial.critic_generator(judge(rival, x))
+        total = adversarial.critic_generator(judge(rival.stats)(rival.fit.params, x))
         return total, (stats, {"generator_loss": total})
 
     def draw_latent(key: Array) -> Array:
@@ -105,7 +105,7 @@ def make(spec: data.Spec, config: Config) -> Model:
     def init(key: Array, hparams: Hyperparams, source: data.Source) -> State:
         generator_key, critic_key, cursor_key, classifier_key = random.split(key, 4)
         player = adversarial.start(config.optimizer, *generator.init(generator_key))
-        rival = adversarial.start(config.optimizer, critic.init(critic_key)[0], ())
+        rival = adversarial.start(config.optimizer, *critic.init(critic_key))
         classifier = measures.init(classifier_key, source)
         return State(player, rival, adversarial.start_average(player), data.start(cursor_key), classifier)
 
@@ -120,19 +120,20 @@ def make(spec: data.Spec, config: Config) -> Model:
             generated, _ = generate(player.fit.params, player.stats, draw_latent(latent_key))
             weight = random.uniform(weight_key, (config.batch_size,))
             optimizer = config.optimizer(hparams.critic_learning_rate)
-            args = (judge, adversarial.normalize(spec, batch.x), generated, weight, hparams)
+            args = (judge(state.critic.stats), adversarial.normalize(spec, batch.x), generated, weight, hparams)
             fitted, found = fit.step(optimizer, loss, fitted, *args)
             return (fitted, cursor), found
 
         carry = state.critic.fit, state.cursor
-        (rival, cursor), found = lax.scan(critic_step, carry, random.split(critic_key, config.critic_steps))
-        args = (player.stats, rival.params, draw_latent(generator_key))
+        (fitted, cursor), found = lax.scan(critic_step, carry, random.split(critic_key, config.critic_steps))
+        rival = Player(fitted, state.critic.stats)
+        args = (player.stats, rival, draw_latent(generator_key))
         optimizer = config.optimizer(hparams.learning_rate)
         fitted, (stats, generator_found) = fit.step(optimizer, generator_loss, player.fit, *args)
         player = Player(fitted, stats)
         average = adversarial.follow(state.average, player, hparams.average_decay)
         train_metrics = jax.tree.map(jnp.mean, {**found, **generator_found})
-        return State(player, Player(rival, ()), average, cursor, state.classifier), train_metrics
+        return State(player, rival, average, cursor, state.classifier), train_metrics
 
     def sample(key: Array, state: State, count: int) -> Array:
         return decode(state, random.normal(key, (count, config.latent_size)))
