@@ -25,7 +25,7 @@ def primitives(jaxpr: Any) -> list[str]:
 def conditions(jaxpr: Any) -> int:
     """How many `cond`s are decided as the program runs; what `platform_dependent` makes is decided when it compiles."""
     conds = [equation for equation in equations(jaxpr) if equation.primitive.name == "cond"]
-    return sum(equation.params["branches_platforms"] is None for equation in conds)
+    return sum(equation.params.get("branches_platforms") is None for equation in conds)
 
 
 def select_shapes(jaxpr: Any) -> list[tuple[int, ...]]:

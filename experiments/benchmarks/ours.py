@@ -8,7 +8,6 @@ from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import jax
-from flax import linen as nn
 from jax import numpy as jnp
 from jax import random
 from jax.sharding import NamedSharding, PartitionSpec
@@ -106,7 +105,7 @@ def _init_like_rejax(init: Callable[..., Any]) -> Callable[..., Any]:
         state = init(key, hparams, source)
         leaves, structure = jax.tree.flatten(state.fit.params)
         drawn = [
-            nn.initializers.lecun_normal()(random.fold_in(weights_key, i), leaf.shape) if leaf.ndim > 1 else leaf
+            jax.nn.initializers.lecun_normal()(random.fold_in(weights_key, i), leaf.shape) if leaf.ndim > 1 else leaf
             for i, leaf in enumerate(leaves)
         ]
         params = jax.tree.unflatten(structure, drawn)
