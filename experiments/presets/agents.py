@@ -359,7 +359,6 @@ PRESETS = {
         env("tabular/RandomWalk"),
         100_000,
         hparams={"learning_rate": Linear(0.1, 0.001), "discount": 1.0},
-        published="0.526 is what the true values leave: the spread of the returns",
     ),
     "monte-carlo-randomwalk": Preset(
         "td_prediction",
@@ -367,7 +366,6 @@ PRESETS = {
         100_000,
         config={"offline": True},
         hparams={"learning_rate": Linear(0.02, 0.0), "discount": 1.0, "trace_lambda": 1.0},
-        published="0.526 is what the true values leave: the spread of the returns",
     ),
     "dyna-q-frozenlake": Preset(
         "dyna",

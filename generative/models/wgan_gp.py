@@ -91,12 +91,10 @@ def make(spec: data.Spec, config: Config) -> Model:
         x, stats = generator.apply(params, stats, latent, training)
         return (x if spec.levels is None else jnp.tanh(x)), stats
 
-    def judge(stats: Any) -> Callable[[Any, Array], Array]:
-        return lambda params, x: critic.apply(params, stats, x)[0]  # a critic without statistics changes none
-
     def generator_loss(params: Any, stats: Any, rival: Player, latent: Array) -> Any:
         x, stats = generate(params, stats, latent)
-        total = adversarial.critic_generator(judge(rival.stats)(rival.fit.params, x))
+        outputs, _ = critic.apply(rival.fit.params, rival.stats, x)
+        total = adversarial.critic_generator(outputs)
         return total, (stats, {"generator_loss": total})
 
     def draw_latent(key: Array) -> Array:
@@ -113,6 +111,9 @@ def make(spec: data.Spec, config: Config) -> Model:
         critic_key, generator_key = random.split(key)
         player = state.generator
 
+        def judge(params: Any, x: Array) -> Array:
+            return critic.apply(params, state.critic.stats, x)[0]  # they hold no numbers, and so never change
+
         def critic_step(carry: tuple[fit.Fit, data.Cursor], key: Array) -> Any:
             fitted, cursor = carry
             latent_key, weight_key = random.split(key)
@@ -120,7 +121,7 @@ def make(spec: data.Spec, config: Config) -> Model:
             generated, _ = generate(player.fit.params, player.stats, draw_latent(latent_key))
             weight = random.uniform(weight_key, (config.batch_size,))
             optimizer = config.optimizer(hparams.critic_learning_rate)
-            args = (judge(state.critic.stats), adversarial.normalize(spec, batch.x), generated, weight, hparams)
+            args = (judge, adversarial.normalize(spec, batch.x), generated, weight, hparams)
             fitted, found = fit.step(optimizer, loss, fitted, *args)
             return (fitted, cursor), found
 
