@@ -402,8 +402,9 @@ def show(words: list[str]) -> int:
     for name, learner in registry.LEARNERS.items():
         print(f"  {name:15}{learner.summary()}")
     print("\nPresets (train ALGORITHM --preset NAME)")
+    widest = max(len(name) for name in presets.PRESETS)
     for name, preset in presets.PRESETS.items():
-        print(f"  {name:28}{preset.algorithm} on {preset.source}, {preset.steps:,} {preset.source.unit}")
+        print(f"  {name:{widest}}  {preset.algorithm} on {preset.source}, {preset.steps:,} {preset.source.unit}")
     print("\nEnvironments (--env)\n  " + "\n  ".join(envs.names()))
     print("\nData sets (--data)\n  " + "\n  ".join(data.names()))
     return 0

@@ -24,8 +24,10 @@ def epsilon_greedy(values: Array, epsilon: Array | float) -> Array:
 
 
 def softmax(values: Array, temperature: Array | float) -> Array:
-    """Chances proportional to exp(value / temperature); a temperature [] near 0 is greedy."""
-    return jax.nn.softmax(values / jnp.maximum(temperature, jnp.finfo(values.dtype).tiny))
+    """Chances proportional to exp(value / temperature); a temperature [] of 0 is greedy."""
+    # Of differences from the best: of the values themselves, all could be infinite.
+    behind = values - values.max(-1, keepdims=True)
+    return jax.nn.softmax(behind / jnp.maximum(temperature, jnp.finfo(values.dtype).tiny))
 
 
 def ucb(values: Array, visits: Array, width: Array | float) -> Array:

@@ -141,7 +141,8 @@ def encoder(spec: Spec) -> tuple[Callable[[Array], Array], tuple[int, ...]]:
     Discrete ones become one-hot, bytes (pixels) numbers from 0 to 1.
     """
     if spec.obs_dtype == "uint8" and spec.num_obs is None:
-        return lambda obs: obs / jnp.float32(255), spec.obs_shape
+        # Normalised observations come as numbers already.
+        return lambda obs: obs / jnp.float32(255) if obs.dtype == jnp.uint8 else obs, spec.obs_shape
     if spec.num_obs is None:
         return lambda obs: obs, spec.obs_shape
     return lambda obs: jax.nn.one_hot(obs, spec.num_obs), (spec.num_obs,)
@@ -195,10 +196,10 @@ def actor_critic(
     encode, obs_shape = encoder(spec)
     if shared:
         torso = networks.build(description, obs_shape)
-        feature_size = description.hidden[-1]
+        feature_shape = networks.out_shape(torso, obs_shape)
         top = networks.MLP(hidden=())
-        actor = networks.build(top, (feature_size,), head.num_outputs, 0.01)
-        critic = networks.build(top, (feature_size,), 1, 1.0)
+        actor = networks.build(top, feature_shape, head.num_outputs, 0.01)
+        critic = networks.build(top, feature_shape, 1, 1.0)
     else:
         torso = networks.Network(lambda key: {}, lambda params, obs: obs)
         actor = networks.build(description, obs_shape, head.num_outputs, 0.01)

@@ -68,5 +68,5 @@ def explained_variance(prediction: Array, target: Array) -> Array:
 
 
 def standardize(x: Array) -> Array:
-    """`x` [B] moved to mean 0 and scaled to variance 1; finite where it does not vary."""
+    """`x` [...] moved to mean 0 and scaled to variance 1 over all it holds; finite where it does not vary."""
     return (x - x.mean()) / (x.std() + 1e-8)

@@ -146,13 +146,13 @@ class Limited(NamedTuple):
 
 
 def time_limit(env: Env, max_steps: int) -> Env:
-    """Episodes cut after `max_steps` at the latest, wherever the environment keeps its own, longer limit.
+    """Episodes cut after `max_steps` at the latest, wherever the environment keeps its own limit.
 
     Costs a second reset at each step: `envs.make(name, max_steps_in_episode=...)` sets a limit for nothing, and
     a longer one too.
 
     Raises:
-        ValueError: a limit that is not shorter than the environment's own.
+        ValueError: a limit below 1, or longer than the environment's own.
     """
     if not 1 <= max_steps <= env.spec.max_steps:
         raise ValueError(f"max_steps={max_steps} must be between 1 and {env.spec.name}'s {env.spec.max_steps}.")

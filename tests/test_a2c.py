@@ -157,6 +157,7 @@ def test_a_target_off_the_centre_of_its_bounds_is_reached():
         ({"num_envs": 0}, "num_envs=0 must be at least 1"),
         ({"num_steps": 0}, "num_steps=0 must be at least 1"),
         ({"eval_episodes": 0}, "eval_episodes=0 must be at least 1"),
+        ({"num_envs": 1, "num_steps": 1, "normalize_advantages": True}, r"one advantage of each update"),
         ({"network": networks.MLP(dropout=0.1)}, r"dropout=0\.1"),
         ({"network": networks.CNN()}, r"images.*use an MLP"),
     ],

@@ -1,6 +1,7 @@
 """Distributions over actions against numerical integrals, samples and closed forms."""
 
 import math
+from dataclasses import replace
 
 import jax
 import numpy as np
@@ -9,7 +10,7 @@ from jax import numpy as jnp
 from jax import random
 from scipy import stats
 
-from jaxrl import policies
+from jaxrl import normalize, policies
 from jaxrl.core import networks
 from jaxrl.envs import Box, Discrete, Spec
 
@@ -157,14 +158,20 @@ def spec(obs_shape, action, num_obs=None):
 @pytest.mark.slow
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize(
-    ("obs_shape", "description"), [((3,), networks.MLP((5,))), ((6, 5, 2), networks.CNN((3,), hidden=(7,)))]
+    ("obs_shape", "description"),
+    [
+        ((3,), networks.MLP((5,))),
+        ((3,), networks.MLP(())),
+        ((6, 5, 2), networks.CNN((3,), hidden=(7,))),
+        ((6, 5, 2), networks.CNN((3,), hidden=())),
+    ],
 )
 def test_actor_critic_shapes_and_near_uniform_start(obs_shape, description, shared):
     box = Box((2, 2), (-1.0,) * 4, (1.0,) * 4)
     head = policies.head(box, "gaussian")
     network = policies.actor_critic(spec(obs_shape, box), head, description, shared=shared)
     params = network.init(random.key(0))
-    assert bool(params["torso"]) == shared
+    assert bool(jax.tree.leaves(params["torso"])) == (shared and description != networks.MLP(()))
     obs = random.normal(random.key(1), (3, 2, *obs_shape))
     (outputs, free), value = network.apply(params, obs)
     assert outputs.shape == (3, 2, 4) and free.shape == (4,) and value.shape == (3, 2)
@@ -173,6 +180,15 @@ def test_actor_critic_shapes_and_near_uniform_start(obs_shape, description, shar
     sample = policy.sample(seed=random.key(2))
     assert policy.log_prob(sample).shape == policy.entropy().shape == (3, 2)
     assert head.to_env(sample).shape == (3, 2, 2, 2)
+
+
+def test_pixels_are_scaled_once():
+    encode, _ = policies.encoder(replace(spec((6, 5, 2), Discrete(2)), obs_dtype="uint8"))
+    pixels = random.randint(random.key(0), (50, 6, 5, 2), 0, 256).astype(jnp.uint8)
+    np.testing.assert_allclose(encode(pixels), pixels / 255, rtol=1e-6)
+    normalizer = normalize.start((6, 5, 2), 50, observations=True, rewards=False)
+    normalizer = normalizer._replace(observations=normalize.update(normalizer.observations, pixels))
+    np.testing.assert_allclose(encode(normalize.see(normalizer, pixels)).std(), 1.0, rtol=0.01)
 
 
 def test_discrete_observations_become_one_hot():

@@ -318,6 +318,7 @@ def test_a_target_off_the_centre_of_its_bounds_is_reached(distribution):
         ({"eval_episodes": 0}, "eval_episodes=0 must be at least 1"),
         ({"num_minibatches": 7}, r"num_minibatches=7 does not divide .*=32 .*use num_minibatches=4 or 8"),
         ({"num_minibatches": 33}, r"num_minibatches=33 does not divide .*=32 .*use num_minibatches=32"),
+        ({"num_minibatches": 32}, r"one advantage of each minibatch .*num_minibatches=16"),
         ({"network": networks.MLP(dropout=0.1)}, r"dropout=0\.1"),
         ({"network": networks.CNN()}, r"images.*use an MLP"),
     ],

@@ -268,6 +268,7 @@ def test_a_time_limit_is_no_end_for_what_is_remembered():
     [
         ({"num_envs": 0}, "num_envs=0 must be at least 1"),
         ({"num_minibatches": 3}, r"num_minibatches=3 does not divide num_envs=4 .*use num_minibatches=2 or 4"),
+        ({"num_steps": 1, "num_minibatches": 4}, r"one advantage of each minibatch .*num_steps"),
         ({"network": networks.Recurrent(torso=networks.MLP(dropout=0.1))}, r"dropout=0\.1"),
         ({"network": networks.Recurrent(torso=networks.CNN())}, r"images.*use an MLP"),
     ],

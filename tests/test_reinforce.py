@@ -126,6 +126,17 @@ def solved(probe, hparams, **options):
     return value, metrics, agent, run.state
 
 
+def test_the_critic_moves_by_its_own_optimiser_alone():
+    env, env_params = probes.copy()
+    decaying = fit.Optimizer("adamw", weight_decay=1.0)
+    agent = reinforce.make(env, reinforce.Config(num_envs=4, num_steps=6, network=LINEAR, optimizer=decaying))
+    hparams = reinforce.Hyperparams(learning_rate=0.1, value_learning_rate=0.0)
+    before = agent.init(random.key(0), hparams, env_params)
+    after, _ = jax.jit(agent.update)(random.key(1), before, hparams, env_params)
+    moved = jax.tree.map(lambda old, new: bool((old != new).any()), before.fit.params, after.fit.params)
+    assert not any(jax.tree.leaves(moved["critic"])) and all(jax.tree.leaves(moved["actor"]))
+
+
 FAST = reinforce.Hyperparams(learning_rate=Linear(0.1, 0.0), value_learning_rate=Linear(0.1, 0.0), discount=0.8)
 
 

@@ -28,6 +28,7 @@ class Hyperparams(NamedTuple):
         (Linear(1.0, 3.0, until=0.5), 0.25, 2.0),
         (Linear(1.0, 3.0, until=0.5), 0.5, 3.0),
         (Linear(1.0, 3.0, until=0.5), 0.9, 3.0),
+        (Linear(jnp.inf, jnp.inf), 0.5, jnp.inf),  # no bound, beside one that changes
         (Linear(1.0, 3.0), 1.5, 3.0),  # a run continued beyond its plan
     ],
 )

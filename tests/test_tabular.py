@@ -154,7 +154,7 @@ def test_double_q_learning_is_biased_less():
         agent = td_control.make(env, td_control.Config(target, num_steps=10))
         runs, _ = train(agent, hparams, made, 15, seeds=500)
         table = runs.state.fit.params.mean(1)
-        tried = runs.state.visits[:, 0].sum(-1) > 0
+        tried = runs.state.visits[:, 0, 0].sum(-1) > 0
         left = jnp.delete(table[:, 0], 1, axis=1).max(-1)
         wrong[target] = (left > table[:, 0, 1])[tried].mean()
         value[target] = left.mean()
@@ -200,6 +200,16 @@ def chain():
     return mdp.as_env(made, 100)
 
 
+def test_each_of_two_tables_averages_its_own_targets():
+    """Reward 1 at every pull of one arm, at a rate of 1 over the visits: from the first pull on, a value is 1."""
+    made = mdp.create([[[0.0, 1.0], [0.0, 1.0]]], [[1.0], [0.0]], [False, True], [1, 0])
+    env, made = mdp.as_env(made, 100)
+    agent = td_control.make(env, td_control.Config("double_q_learning", initial_value=5.0, num_steps=50))
+    runs, _ = train(agent, td_control.Hyperparams(1.0, 1.0), made, 1)
+    np.testing.assert_allclose(runs.state.fit.params[0, :, 0, 0], 1.0, rtol=1e-6)
+    assert runs.state.visits[0, :, 0, 0].sum() == 50 and (runs.state.visits[0, :, 0, 0] > 10).all()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("target", "lam", "power"), [("sarsa", 0.8, 0.0), ("q_learning", 0.8, 0.5)])
 def test_traces_and_rates_by_hand(target, lam, power):
@@ -228,7 +238,7 @@ def test_a_thousand_seeds_in_one_program():
     env, made = envs.make("tabular/FrozenLake")
     agent = td_control.make(env, td_control.Config(num_steps=50, eval_episodes=1))
     runs, metrics = train(agent, td_control.Hyperparams(), made, 10, seeds=1000)
-    assert runs.state.visits.sum((1, 2)).tolist() == [500.0] * 1000
+    assert runs.state.visits.sum((1, 2, 3)).tolist() == [500.0] * 1000
     assert metrics["loss"].shape == (1000, 1) and len(np.unique(runs.state.visits, axis=0)) > 990
 
 
@@ -314,6 +324,18 @@ def test_offline_lambda_one_is_monte_carlo():
         np.testing.assert_allclose(episode[-1][4], weights, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("n", [2, 200])
+def test_the_loss_of_n_steps_is_of_the_changes_they_make(n):
+    """One episode of rewards 1, 2, 3 without discount: the values, 0 at first, are 6, 5 and 3 away from their returns."""
+    env, made = chain()
+    learner = td_prediction.make(env, td_prediction.Config(n_step=n, num_steps=3))
+    hparams = td_prediction.Hyperparams(0.0, 1.0)
+    state = learner.init(random.key(0), hparams, made)
+    _, metrics = learner.update(random.key(1), state, hparams, made)
+    targets = [1 + 2, 2 + 3, 3] if n == 2 else [6, 5, 3]
+    np.testing.assert_allclose(metrics["loss"], np.square(targets).mean(), rtol=1e-6)
+
+
 @pytest.mark.parametrize("n", [2, 5])
 def test_n_step_targets_by_hand(n):
     rate, discount = 0.2, 0.9
@@ -367,6 +389,7 @@ def test_chances_of_each_rule():
     np.testing.assert_allclose(exploration.epsilon_greedy(values, 0.2), [0.05, 0.45, 0.45, 0.05], rtol=1e-6)
     np.testing.assert_allclose(exploration.softmax(values, 2.0), jax.nn.softmax(values / 2), rtol=1e-6)
     np.testing.assert_allclose(exploration.softmax(values, 0.0), [0, 0.5, 0.5, 0])
+    np.testing.assert_allclose(exploration.softmax(values - 14.0, 0.0), [0, 0.5, 0.5, 0])
     visits = jnp.array([1.0, 50.0, 49.0, 0.0])
     np.testing.assert_array_equal(exploration.ucb(values, visits, 1.0), [0, 0, 0, 1])
     np.testing.assert_array_equal(exploration.ucb(values, visits.at[3].set(50.0), 2.0), [1, 0, 0, 0])
@@ -384,7 +407,7 @@ def test_ucbs_regret_grows_slower_than_that_of_constant_exploration():
         hparams = td_control.Hyperparams(1.0, 1.0, exploration=amount)
         first, _ = train(agent, hparams, made, 1, seeds=50)
         both, _ = train(agent, hparams, made, 2, seeds=50)
-        regret = [(runs.state.visits[:, 0] @ (means.max() - means)).mean() for runs in (first, both)]
+        regret = [(runs.state.visits[:, 0, 0] @ (means.max() - means)).mean() for runs in (first, both)]
         lost[policy] = regret[0], regret[1] - regret[0]
         np.testing.assert_allclose(both.state.fit.params[:, 0, 0].max(-1).mean(), means.max(), atol=0.1)
     assert lost["ucb"][1] < 0.4 * lost["ucb"][0] and lost["ucb"][1] < 0.4 * lost["epsilon_greedy"][1], lost

@@ -382,6 +382,7 @@ def test_no_update_of_a_whole_training_breaks_the_bound(preset):
         ({"num_conjugate_gradient_steps": 0}, "num_conjugate_gradient_steps=0 must be at least 1"),
         ({"num_line_search_steps": 0}, "num_line_search_steps=0 must be at least 1"),
         ({"num_minibatches": 7}, r"num_minibatches=7 does not divide .*=32 .*use num_minibatches=4 or 8"),
+        ({"num_envs": 1, "num_steps": 1}, r"one advantage of each update .*num_steps"),
         ({"network": networks.MLP(dropout=0.1)}, r"dropout=0\.1"),
         ({"network": networks.CNN()}, r"images.*use an MLP"),
     ],

@@ -96,6 +96,9 @@ def make_batch(path: rollout.Transition, params: Any, network: networks.Network,
 def check(spec: Spec, config: Config) -> None:
     """Refuse what cannot work."""
     checks.at_least_one(num_envs=config.num_envs, num_steps=config.num_steps, eval_episodes=config.eval_episodes)
+    if config.normalize_advantages:
+        mend = "use more num_steps or num_envs, or normalize_advantages=False"
+        checks.can_standardize(config.steps_per_update, "update", mend)
     if config.network.dropout:
         raise ValueError(
             f"dropout={config.network.dropout} would credit the actions of one random network to another: "

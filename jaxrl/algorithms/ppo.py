@@ -137,6 +137,9 @@ def check(spec: Spec, config: Config) -> None:
         eval_episodes=config.eval_episodes,
     )
     checks.divides(config.num_minibatches, config.steps_per_update, "num_minibatches", "num_envs * num_steps")
+    if config.normalize_advantages:
+        mend = f"use num_minibatches={max(config.steps_per_update // 2, 1)} or fewer, or normalize_advantages=False"
+        checks.can_standardize(config.steps_per_update // config.num_minibatches, "minibatch", mend)
     if config.network.dropout:
         raise ValueError(
             f"dropout={config.network.dropout} would compare the policy that acted with another random network: "

@@ -130,6 +130,9 @@ def check(spec: Spec, config: Config) -> None:
         eval_episodes=config.eval_episodes,
     )
     checks.divides(config.num_minibatches, config.num_envs, "num_minibatches", "num_envs")
+    if config.normalize_advantages:
+        mend = "use more num_steps, or normalize_advantages=False"
+        checks.can_standardize(config.steps_per_update // config.num_minibatches, "minibatch", mend)
     if config.network.torso.dropout:
         raise ValueError(
             f"dropout={config.network.torso.dropout} would compare the policy that acted with another random network: "

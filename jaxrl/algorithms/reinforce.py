@@ -204,6 +204,8 @@ def make(env: Env, config: Config, network: networks.Network | None = None) -> r
         batch = make_batch(path, state, network, config, env.spec.max_steps, hparams)
         optimizer, bound = config.optimizer(hparams.learning_rate), hparams.max_grad_norm
         fitted, metrics = fit.step(optimizer, loss, state.fit, network, head, batch, max_grad_norm=bound)
+        # The critic has an optimiser of its own, and one that decays weights moves them without a gradient too.
+        fitted = fitted._replace(params={**fitted.params, "critic": state.fit.params["critic"]})
         error = mean(batch.to_go, batch.whole) - state.mean_return
         state = State(fitted, state.critic_opt_state, state.mean_return + hparams.baseline_rate * error)
         if config.baseline == "value":

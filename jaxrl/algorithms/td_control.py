@@ -52,7 +52,7 @@ class State(NamedTuple):
 
     fit: fit.Fit  # weights [K, D, A]; plain steps along the gradient need no optimiser state
     trace: Array  # [D, A] discounted gradients of the values of this episode's actions
-    visits: Array  # [D, A] sums of the features in which each action was taken
+    visits: Array  # [K, D, A] sums of the features in which each action was taken and changed each table
     cursor: rollout.Cursor  # one unfinished episode
     action: Array  # [] int32 to take next
     exploration: Array  # [] of the last update, for `act`
@@ -98,7 +98,7 @@ def make(env: Env, config: Config) -> rollout.Agent:
         return linear(state.fit.params, phi).mean(0)
 
     def chances(state, phi):
-        visits = linear(state.visits, phi)
+        visits = linear(state.visits, phi).sum(0)
         return exploration.chances(config.policy, acting_values(state, phi), visits, state.exploration)
 
     def draw(key, state, phi):
@@ -113,7 +113,7 @@ def make(env: Env, config: Config) -> rollout.Agent:
         nothing = jnp.zeros(weights.shape[1:])
         cursor = rollout.start_one(env, env_key, env_params)
         amount = jnp.asarray(hparams.exploration, jnp.float32)
-        state = State(fit.Fit(weights, ()), nothing, nothing, cursor, jnp.int32(0), amount)
+        state = State(fit.Fit(weights, ()), nothing, jnp.zeros_like(weights), cursor, jnp.int32(0), amount)
         action, _ = draw(action_key, state, phi_of.apply(cursor.obs)[None])
         return state._replace(action=action[0])
 
@@ -123,10 +123,11 @@ def make(env: Env, config: Config) -> rollout.Agent:
         # The true successor, from which to bootstrap, and where to act next: another state if the episode ended.
         phi, next_phi, act_phi = map(phi_of.apply, (state.cursor.obs, step.next_obs, step.obs))
         visited = phi[:, None] * jax.nn.one_hot(state.action, num_actions)
-        state = state._replace(visits=state.visits + visited)
+        k = random.randint(table_key, (), 0, 1 + double)
+        chosen = jax.nn.one_hot(k, 1 + double)[:, None, None]
+        state = state._replace(visits=state.visits + chosen * visited)
         actions, found = draw(action_key, state, jnp.stack([next_phi, act_phi]))
 
-        k = random.randint(table_key, (), 0, 1 + double)
         next_values = linear(state.fit.params, next_phi)
         worth = successor_value(config.target, next_values, k, actions[0], found[0])
         value = linear(state.fit.params, phi)[k, state.action]
@@ -135,8 +136,8 @@ def make(env: Env, config: Config) -> rollout.Agent:
         trace = state.trace + visited
         rate = hparams.learning_rate
         if tabular:
-            rate = rate * linear(state.visits, phi)[state.action] ** -hparams.visit_power
-        change = rate * error * jax.nn.one_hot(k, 1 + double)[:, None, None] * trace
+            rate = rate * linear(state.visits, phi)[k, state.action] ** -hparams.visit_power
+        change = rate * error * chosen * trace
         kept = ~(step.terminated | step.truncated)
         if off_policy:
             acting = acting_values(state, next_phi)

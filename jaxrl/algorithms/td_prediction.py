@@ -76,6 +76,13 @@ class Moment(NamedTuple):
     done: Array  # [] bool: terminated or truncated
 
 
+class Errors(NamedTuple):
+    """The errors of the values changed at one step."""
+
+    square: Array  # [] sum of their squares
+    count: Array  # [] int32
+
+
 def linear(weights: Array, phi: Array) -> Array:
     """Values [...] of features [..., D]; a sum, as accelerators round matrix products."""
     return (phi * weights).sum(-1)
@@ -83,18 +90,18 @@ def linear(weights: Array, phi: Array) -> Array:
 
 def td_lambda(
     weights: Array, memory: Trace, moment: Moment, hparams: Hyperparams, offline: bool
-) -> tuple[Array, Trace, Array]:
-    """TD(lambda) with accumulating traces (section 12.2). Returns weights, memory and the error []."""
+) -> tuple[Array, Trace, Errors]:
+    """TD(lambda) with accumulating traces (section 12.2). Returns weights, memory and the step's error."""
     bootstrap = linear(weights, moment.next_phi) * ~moment.terminated
     error = moment.reward + hparams.discount * bootstrap - linear(weights, moment.phi)
     trace = hparams.discount * hparams.trace_lambda * memory.trace + moment.phi
     pending = memory.pending + error * trace
     now = moment.done if offline else True
     weights = weights + hparams.learning_rate * now * pending
-    return weights, Trace(trace * ~moment.done, pending * (1 - now)), error
+    return weights, Trace(trace * ~moment.done, pending * (1 - now)), Errors(jnp.square(error), jnp.int32(1))
 
 
-def n_step_td(weights: Array, memory: Window, moment: Moment, hparams: Hyperparams) -> tuple[Array, Window, Array]:
+def n_step_td(weights: Array, memory: Window, moment: Moment, hparams: Hyperparams) -> tuple[Array, Window, Errors]:
     """n-step TD (section 7.1): the state n steps ago is due, at an episode's end all since. Returns as `td_lambda`."""
 
     def push(new: Any, old: Array) -> Array:
@@ -107,7 +114,7 @@ def n_step_td(weights: Array, memory: Window, moment: Moment, hparams: Hyperpara
     due = window.waiting & (moment.done | (jnp.arange(len(total)) == len(total) - 1))
     error = due * (total + power * bootstrap - linear(weights, window.phi))
     weights = weights + hparams.learning_rate * (error[:, None] * window.phi).sum(0)
-    return weights, window._replace(waiting=window.waiting & ~due), error[-1]
+    return weights, window._replace(waiting=window.waiting & ~due), Errors(jnp.square(error).sum(), due.sum())
 
 
 def make(env: Env, config: Config, policy: Callable[[Array, Any], Array] | None = None) -> rollout.Agent:
@@ -147,13 +154,14 @@ def make(env: Env, config: Config, policy: Callable[[Array, Any], Array] | None 
             phi, next_phi = phi_of.apply(cursor.obs), phi_of.apply(step.next_obs)
             moment = Moment(phi, next_phi, step.reward, step.terminated, step.terminated | step.truncated)
             if config.n_step is None:
-                weights, memory, error = td_lambda(weights, memory, moment, hparams, config.offline)
+                weights, memory, errors = td_lambda(weights, memory, moment, hparams, config.offline)
             else:
-                weights, memory, error = n_step_td(weights, memory, moment, hparams)
-            return State(fit.Fit(weights, ()), memory, rollout.follow(cursor, step)), jnp.square(error)
+                weights, memory, errors = n_step_td(weights, memory, moment, hparams)
+            return State(fit.Fit(weights, ()), memory, rollout.follow(cursor, step)), errors
 
-        state, loss = lax.scan(one, state, random.split(key, config.num_steps))
-        return state, {"loss": loss.mean(), "return": state.cursor.last_return}
+        state, errors = lax.scan(one, state, random.split(key, config.num_steps))
+        loss = errors.square.sum() / jnp.maximum(errors.count.sum(), 1)
+        return state, {"loss": loss, "return": state.cursor.last_return}
 
     def act(key, state, obs, greedy=False):
         return policy(key, obs)

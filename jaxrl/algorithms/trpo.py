@@ -230,6 +230,7 @@ def check(spec: Spec, config: Config) -> None:
         num_line_search_steps=config.num_line_search_steps,
         eval_episodes=config.eval_episodes,
     )
+    checks.can_standardize(config.steps_per_update, "update", "use more num_steps or num_envs")
     checks.divides(config.num_minibatches, config.steps_per_update, "num_minibatches", "num_envs * num_steps")
     if config.network.dropout:
         raise ValueError(

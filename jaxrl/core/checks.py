@@ -30,6 +30,16 @@ def divides(parts: int, whole: int, parts_name: str, whole_name: str) -> None:
         )
 
 
+def can_standardize(count: int, what: str, mend: str) -> None:
+    """Refuse to move a single advantage to mean 0: nothing would be left to learn from.
+
+    Raises:
+        ValueError: with the place and the mend.
+    """
+    if count < 2:
+        raise ValueError(f"Normalised, the one advantage of each {what} is 0, and no policy learns from it: {mend}.")
+
+
 def unknown(what: str, name: str, known: Iterable[str]) -> str:
     """The message for a `name` that is not among the `known` ones: the nearest of them, or all."""
     by_lower = {each.lower(): each for each in known}

@@ -23,7 +23,7 @@ class Optimizer:
     """
 
     name: Literal["adam", "adamw", "radam", "rmsprop", "sgd"] = "adam"
-    epsilon: float = 1e-8  # added to the root of the second moment: all but sgd
+    epsilon: float = 1e-8  # added to the root of the second moment, of rmsprop under the root; not of sgd
     weight_decay: float = 1e-4  # adamw alone
     momentum: float = 0.9  # decay of the first moment: all but rmsprop
     square_decay: float = 0.999  # decay of the second moment: adam, adamw and radam; that of rmsprop is 0.99

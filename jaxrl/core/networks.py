@@ -480,6 +480,12 @@ def _gru(kernel: Array, memory: Memory, projected: Array) -> Memory:
     return (update * hidden + (1.0 - update) * candidate,)
 
 
+def out_shape(network: Network, in_shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Shape of what `network` makes of one input of `in_shape`; nothing is computed."""
+    made = jax.eval_shape(lambda key: network.apply(network.init(key), jnp.zeros((1, *in_shape))), random.key(0))
+    return made.shape[1:]
+
+
 def action_values(
     description: MLP | CNN,
     in_shape: tuple[int, ...],
@@ -510,11 +516,11 @@ def action_values(
     if not description.hidden:
         raise ValueError("Dueling streams are the last hidden layer twice: give the network at least one.")
     torso = build(replace(description, hidden=description.hidden[:-1]), in_shape, noisy=noisy)
-    features = jax.eval_shape(lambda key: torso.apply(torso.init(key), jnp.zeros((1, *in_shape))), random.key(0))
+    features = out_shape(torso, in_shape)
     activation, layer_norm, dtype = description.activation, description.layer_norm, description.dtype
     stream = MLP(description.hidden[-1:], activation, layer_norm, description.dropout, dtype=dtype)
-    value = build(stream, features.shape[1:], num_outputs, 1.0, noisy=noisy)
-    advantage = build(stream, features.shape[1:], num_actions * num_outputs, 1.0, noisy=noisy)
+    value = build(stream, features, num_outputs, 1.0, noisy=noisy)
+    advantage = build(stream, features, num_actions * num_outputs, 1.0, noisy=noisy)
 
     def init(key: Array) -> dict[str, Any]:
         torso_key, value_key, advantage_key = random.split(key, 3)

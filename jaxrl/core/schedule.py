@@ -29,6 +29,8 @@ def at(hparams: Hyperparams, progress: Array) -> Hyperparams:
         if not isinstance(leaf, Linear):
             return leaf
         fraction = jnp.clip(progress / leaf.until, 0.0, 1.0)
-        return leaf.initial + fraction * (leaf.final - leaf.initial)
+        # What stays as it is may be infinite.
+        change = jnp.where(leaf.final == leaf.initial, 0.0, leaf.final - leaf.initial)
+        return leaf.initial + fraction * change
 
     return jax.tree.map(value, hparams, is_leaf=lambda leaf: isinstance(leaf, Linear))
