@@ -43,12 +43,13 @@ def score(
     """The scores of one state; half as many votes test as train."""
     grid = examples.grid
 
+    encode_key, *keys = random.split(random.key(seed), 7)
+
     def draw(state: Any) -> Any:
         def represent(values: Array) -> Array:
             label = (examples.label(values),) if conditional else ()
-            return model.encode(random.key(seed), state, grid.images(values), *label)
+            return model.encode(encode_key, state, grid.images(values), *label)
 
-        keys = random.split(random.key(seed), 6)
         sizes, counts = grid.sizes, (num_votes, num_votes // 2)
         return (
             [disentanglement.draw_codes(key, represent, sizes) for key in keys[:2]],

@@ -123,7 +123,7 @@ def samplers(
         if label is None and num_classes is not None:
             label = jnp.arange(len(wish.x)) % num_classes
         with jax.default_matmul_precision("highest"):
-            x = draw(key, state.fit.params, wish, check_label(num_classes, label, len(wish.x)), method)
+            x = draw(key, state.fit.params, wish, data.check_label(num_classes, label, len(wish.x)), method)
         return data.scale(x, spec.levels).reshape(-1, *spec.shape)
 
     def sample(key: Array, state: Any, count: int, label: Any = None, method: str | None = None) -> Array:
@@ -228,8 +228,7 @@ def check(spec: data.Spec, eval_split: str, images: bool = False) -> int:
             f"{spec.name} holds examples of shape {spec.shape}, not images [height, width, channels]: "
             "reshape them, or use MADE or NADE, which take any shape."
         )
-    if not {"valid": spec.num_valid, "test": spec.num_test}[eval_split]:
-        raise ValueError(f"{spec.name} has no {eval_split} examples to evaluate: give some, or the other eval_split.")
+    data.check_split(spec, eval_split)
     return spec.levels
 
 
@@ -282,36 +281,6 @@ def check_given(spec: data.Spec, given: Any, count: int) -> Array:
             f"all of them, or {(count, *spec.shape)}."
         )
     return jnp.broadcast_to(given, (count, *spec.shape))
-
-
-def check_label(num_classes: int | None, label: Any, count: int) -> Array | None:
-    """`label` as an array [count], None for a model without classes; values are checked only where they are known.
-
-    Where they are not, one that is no class is made `num_classes`, for which `jnp.take` gives NaN: it would take a
-    negative one from the end.
-
-    Raises:
-        ValueError: labels missing, not wanted, of another number, or outside the classes.
-    """
-    if num_classes is None:
-        if label is not None:
-            raise ValueError(
-                "Labels given to a model that reads none: leave them out, or use one with conditional=True."
-            )
-        return None
-    if label is None:
-        raise ValueError(f"This model is of examples given their class: give labels from 0 to {num_classes - 1}.")
-    if not isinstance(label, jax.core.Tracer):
-        values = np.asarray(label)
-        if values.size and (values.min() < 0 or values.max() >= num_classes):
-            raise ValueError(
-                f"Labels {values.min()} to {values.max()} given to a model of the classes 0 .. {num_classes - 1}: "
-                "give one of these for each example."
-            )
-    label = jnp.asarray(label)
-    if label.ndim and len(label) != count:
-        raise ValueError(f"{len(label)} labels given for {count} examples: give one for each, or one for all.")
-    return jnp.broadcast_to(jnp.where(label < 0, num_classes, label), (count,))
 
 
 def uniform(key: Array, wish: Wish) -> Array:
@@ -384,7 +353,7 @@ def model(
         return nats(spec, conditional, lambda x: outputs_of(params, x, label), x)
 
     def outputs_of(params: Any, x: Array, label: Any = None) -> Array:
-        return outputs(params, x, check_label(num_classes, label, len(x)))
+        return outputs(params, x, data.check_label(num_classes, label, len(x)))
 
     def evaluate_state(key: Array, state: State, hparams: Any, source: data.Source) -> Metrics:
         return evaluate(log_prob, state.fit.params, *read(getattr(source, config.eval_split)), eval_batch)

@@ -118,6 +118,49 @@ def draw(cursor: Cursor, examples: Any, batch_size: int) -> tuple[Cursor, Any]:
     return cursor, devices.split(take(examples, index))
 
 
+def check_split(spec: Spec, split: str) -> None:
+    """Refuse to evaluate what a data set has not.
+
+    Raises:
+        ValueError: a split without examples, or one that is none to evaluate.
+    """
+    counts = {"valid": spec.num_valid, "test": spec.num_test}
+    if split not in counts:
+        raise ValueError(checks.unknown("split to evaluate", split, counts))
+    if not counts[split]:
+        raise ValueError(f"{spec.name} has no {split} examples to evaluate: give some, or use the other eval_split.")
+
+
+def check_label(num_classes: int | None, label: Any, count: int) -> Array | None:
+    """`label` as an array [count], None for a model without classes; values are checked only where they are known.
+
+    Where they are not, one that is no class is made `num_classes`, for which `jnp.take` gives NaN: it would take a
+    negative one from the end.
+
+    Raises:
+        ValueError: labels missing, not wanted, of another number, or outside the classes.
+    """
+    if num_classes is None:
+        if label is not None:
+            raise ValueError(
+                "Labels given to a model that reads none: leave them out, or use one with conditional=True."
+            )
+        return None
+    if label is None:
+        raise ValueError(f"This model is of examples given their class: give labels from 0 to {num_classes - 1}.")
+    if not isinstance(label, jax.core.Tracer):
+        values = np.asarray(label)
+        if values.size and (values.min() < 0 or values.max() >= num_classes):
+            raise ValueError(
+                f"Labels {values.min()} to {values.max()} given to a model of the classes 0 .. {num_classes - 1}: "
+                "give one of these for each example."
+            )
+    label = jnp.asarray(label)
+    if label.ndim and len(label) != count:
+        raise ValueError(f"{len(label)} labels given for {count} examples: give one for each, or one for all.")
+    return jnp.broadcast_to(jnp.where(label < 0, num_classes, label), (count,))
+
+
 def take(examples: Any, index: Array) -> Any:
     """Those of `examples`, leaves [N, ...] or rendered, that `index` [B] names."""
     return examples.take(index) if isinstance(examples, Rendered) else jax.tree.map(lambda leaf: leaf[index], examples)

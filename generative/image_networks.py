@@ -94,8 +94,10 @@ def generator(
     """From inputs [B, in_size] to examples [B, *shape], not yet squashed into their range.
 
     Raises:
-        ValueError: a convolutional network and examples that are no images, or whose sides cannot be halved so often.
+        ValueError: a convolutional network and examples that are no images, or whose sides cannot be halved so often;
+            dropout.
     """
+    _check_dropout(description)
     if not isinstance(description, DCGAN):
         return _stateless(networks.image_generator(description, in_size, shape, 1.0))
     _check_image("A DCGAN makes", shape)
@@ -127,8 +129,9 @@ def discriminator(description: networks.MLP | networks.CNN | DCGAN, shape: tuple
     """From examples [B, *shape] to logits [B].
 
     Raises:
-        ValueError: a convolutional network and examples that are no images.
+        ValueError: a convolutional network and examples that are no images; dropout.
     """
+    _check_dropout(description)
     if not isinstance(description, DCGAN):
         plain = networks.build(description, shape, 1, 1.0)
         return _stateless(networks.Network(plain.init, lambda params, x: plain.apply(params, x)[..., 0]))
@@ -149,9 +152,10 @@ def patches(description: Patch, shape: tuple[int, ...]) -> StatefulNetwork:
     """From images [B, *shape] of any size to logits [B, h, w], one for each patch.
 
     Raises:
-        ValueError: examples that are no images.
+        ValueError: examples that are no images, or too small for instance normalisation.
     """
     _check_image("A patch discriminator reads", shape)
+    _check_instances(description, shape, len(description.channels))
     layers, shapes = _downward(description.channels, description.norm, shape)
     layers.append(_Layer("none", None, _same))
     network = _sequence(layers, [*shapes, (KERNEL, KERNEL, description.channels[-1], 1)])
@@ -169,13 +173,14 @@ def translator(description: UNet | ResNet, shape: tuple[int, ...], out_channels:
     Sides that cannot be halved so often are filled up by repeating the last pixels, which the result does not show.
 
     Raises:
-        ValueError: examples that are no images.
+        ValueError: examples that are no images, or too small for instance normalisation.
     """
     _check_image("A translation is of", shape)
     if isinstance(description, UNet):
         network, halvings = _u_net(description, shape[-1], out_channels), len(description.channels)
     else:
         network, halvings = _res_net(description, shape[-1], out_channels), len(description.channels) - 1
+        _check_instances(description, shape, halvings)
 
     def apply(params: Any, stats: Any, x: Array, training: bool = True) -> tuple[Array, Any]:
         height, width = x.shape[-3:-1]
@@ -364,6 +369,20 @@ def _stateless(network: networks.Network) -> StatefulNetwork:
         return network.apply(params, inputs), stats
 
     return StatefulNetwork(lambda key: (network.init(key), ()), apply)
+
+
+def _check_dropout(description: Any) -> None:
+    if getattr(description, "dropout", 0.0):
+        raise ValueError(f"dropout={description.dropout}, but the players of a GAN have none: use dropout=0.")
+
+
+def _check_instances(description: Patch | ResNet, shape: tuple[int, ...], halvings: int) -> None:
+    """Less its own mean, an image of one pixel is zero whatever it was."""
+    if description.norm == "instance" and max(shape[0], shape[1]) <= 2**halvings:
+        raise ValueError(
+            f"{shape[0]}x{shape[1]} pixels are one after {halvings} halvings, and its instance normalisation leaves "
+            f"nothing of it: use fewer channels than {description.channels}, or norm='none'."
+        )
 
 
 def _check_image(what: str, shape: tuple[int, ...]) -> None:

@@ -16,7 +16,7 @@ from jax import numpy as jnp
 
 from generative import masks
 from generative.masks import Offset
-from jaxrl.core import checks, products
+from jaxrl.core import products
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,10 @@ def check(channels: int, sizes: dict[str, int], first_kernel: int, kernel: int) 
         if side < 3 or side % 2 == 0:
             raise ValueError(f"{name}={side} must be odd and see other pixels: use 3, 5 or 7.")
     for name, size in sizes.items():
-        checks.divides(channels, size, "the number of colours", name)
+        if size % channels:
+            below, above = size // channels * channels, (size // channels + 1) * channels
+            fits = f"{name}={below} or {above}" if below else f"{name}={above}"
+            raise ValueError(f"{name}={size} is shared out among {channels} colours: use {fits}.")
 
 
 def init(conv: Conv, key: Array, gain: float = 2.0) -> ConvParams:

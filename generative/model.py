@@ -13,7 +13,7 @@ class Model(NamedTuple):
     init: Callable[..., Any]  # (key, hparams, source) -> state
     update: Callable[..., Any]  # (key, state, hparams, source) -> (state, metrics)
     evaluate: Callable[..., Any]  # (key, state, hparams, source) -> metrics
-    sample: Callable[..., Any] | None = None  # (key, state, count) -> [count, *shape] in [0, 1] for images
+    sample: Callable[..., Any] | None = None  # (key, state, count) -> [count, *shape], in [0, 1] for images of integers
     reconstruct: Callable[..., Any] | None = None  # (key, state, x) -> [N, *shape]
     log_likelihood: Callable[..., Any] | None = None  # (key, state, hparams, x, num_samples) -> [N] nats
     encode: Callable[..., Any] | None = None  # (key, state, x) -> codes [N, Z]

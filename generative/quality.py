@@ -40,11 +40,17 @@ def squared_mmd(x: Array, y: Array, bandwidth: Array | None = None) -> Array:
 
     Gretton et al. 2012 (JMLR 13), equation 3, with the kernel exp(-|a - b|^2 / (2 bandwidth^2)). Without a bandwidth it
     is the median distance within `x` (their section 8), so `x` is the set that stays the same.
+
+    Raises:
+        ValueError: a set of one point.
     """
+    if min(len(x), len(y)) < 2:
+        raise ValueError(f"{len(x)} and {len(y)} points have no pairs on both sides: give at least 2 of each.")
     # Else what is of `x` alone is computed outside of a training loop, where sums on a CPU have another last bit.
     x, y = lax.optimization_barrier((x, y))
     within_x, within_y, across = squared_distances(x, x), squared_distances(y, y), squared_distances(x, y)
     variance = jnp.median(within_x) if bandwidth is None else jnp.square(bandwidth)
+    variance = jnp.maximum(variance, jnp.finfo(within_x.dtype).tiny)  # most of `x` may be one point
 
     def mean(squares: Array, *, pairs: bool) -> Array:
         kernel = jnp.exp(-0.5 * squares / variance)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import reduce
 from typing import Any, NamedTuple
 
+import numpy as np
 from jax import Array
 from jax import numpy as jnp
 
@@ -21,21 +22,24 @@ class Scores(NamedTuple):
     measure: Callable[..., Metrics]  # (params, samples [M, *shape] as data.scale gives them, label [M] or None, source)
 
 
-def make(spec: data.Spec, classifier_updates: int, *, features: bool = False) -> Scores:
+def make(spec: data.Spec, classifier_updates: int, *, features: bool = False, split: str = "test") -> Scores:
     """Measures for samples of the data set `spec`; each is a mean over samples unless said otherwise.
 
-    - always `eval/mmd`: squared maximum mean discrepancy from test examples.
+    - always `eval/mmd`: squared maximum mean discrepancy from examples of the `split`.
     - mixtures: `eval/modes` found, `eval/quality`, the share within 3 standard deviations, `eval/reverse_kl` in nats.
     - images: `eval/precision`, `eval/recall`, `eval/density`, `eval/coverage`.
     - images with labels, if `classifier_updates` is not 0: a classifier gives `eval/modes`, the classes that occur
       (of 1000 for stacked digits), `eval/reverse_kl`, `eval/agreement` with the labels asked for, and, since all of
-      these rest on it, its own `eval/classifier_accuracy` on test examples.
+      these rest on it, its own `eval/classifier_accuracy` on examples of the `split`.
 
     Distances are between pixels, or with `features` in the classifier's hidden layer.
 
     Raises:
         ValueError: features asked for where there is no classifier.
     """
+    # At random: the first ones of a split may all be of one class.
+    count = spec.num_valid if split == "valid" else spec.num_test
+    places = np.random.default_rng(0).permutation(count)[:MOST_POINTS]
     mixture = toys.MIXTURES.get(spec.name)
     images = len(spec.shape) == 3
     stacked = spec.name.startswith("stacked_")
@@ -72,7 +76,8 @@ def make(spec: data.Spec, classifier_updates: int, *, features: bool = False) ->
         return jnp.concatenate(found, -1)
 
     def measure(params: Any, samples: Array, label: Array | None, source: data.Source) -> Metrics:
-        real = points(params, data.scale(source.test.x[:MOST_POINTS], spec.levels))
+        held_out = getattr(source, split)
+        real = points(params, data.scale(held_out.x[places], spec.levels))
         some = points(params, samples[:MOST_POINTS])
         found = {"mmd": quality.squared_mmd(real, some)}
         if mixture is not None:
@@ -85,8 +90,8 @@ def make(spec: data.Spec, classifier_updates: int, *, features: bool = False) ->
             found["modes"], found["reverse_kl"] = quality.modes_of_labels(seen, num_modes)
             if label is not None:
                 found["agreement"] = (seen == label).mean()
-            known = classify(params, data.scale(source.test.x, spec.levels))
-            found["classifier_accuracy"] = (known == source.test.label).mean()
+            known = classify(params, data.scale(held_out.x, spec.levels))
+            found["classifier_accuracy"] = (known == held_out.label).mean()
         return {f"eval/{name}": jnp.float32(value) for name, value in found.items()}
 
     return Scores(init, measure)

@@ -55,13 +55,31 @@ class Batch(NamedTuple):
     slot: Array  # [B] int32 of the first transition, for `prioritize`
 
 
-def check(*, num_envs: int, capacity: int, warmup: int, batch_size: int, n_step: int = 1) -> None:
-    """Refuse sizes that do not fit: `warmup` is the number of environment steps before the first batch is drawn.
+def check(config: Any) -> None:
+    """Refuse sizes that do not fit in the `Config` of a learner with replay, and dropout.
 
     Raises:
         ValueError: with the values and the nearest ones that fit.
     """
-    checks.at_least_one(num_envs=num_envs, capacity=capacity, warmup=warmup, batch_size=batch_size, n_step=n_step)
+    num_envs, capacity, warmup, batch_size = config.num_envs, config.capacity, config.warmup, config.batch_size
+    n_step = getattr(config, "n_step", 1)
+    checks.choices(config)
+    checks.at_least_one(
+        num_envs=num_envs,
+        capacity=capacity,
+        warmup=warmup,
+        batch_size=batch_size,
+        n_step=n_step,
+        num_steps=config.num_steps,
+        train_every=config.train_every,
+        num_gradient_steps=config.num_gradient_steps,
+        eval_episodes=config.eval_episodes,
+    )
+    checks.divides(config.train_every, config.num_steps, "train_every", "num_steps")
+    if config.network is not None and config.network.dropout:
+        raise ValueError(
+            f"dropout={config.network.dropout} would make the targets those of another random network: use dropout=0."
+        )
     if warmup % num_envs:
         raise ValueError(
             f"warmup={warmup} is no whole number of steps in each of num_envs={num_envs}: "
@@ -71,6 +89,11 @@ def check(*, num_envs: int, capacity: int, warmup: int, batch_size: int, n_step:
         raise ValueError(
             f"batch_size={batch_size} asks for more transitions than warmup={warmup} collects: "
             f"use warmup={-(-batch_size // num_envs) * num_envs} or more."
+        )
+    if capacity < 2 * num_envs:
+        raise ValueError(
+            f"capacity={capacity} holds less than two transitions of each of num_envs={num_envs}: "
+            f"use capacity={2 * num_envs} or more."
         )
     if capacity < warmup:
         raise ValueError(f"capacity={capacity} cannot hold the warmup={warmup}: use capacity={warmup} or more.")
@@ -85,13 +108,13 @@ def init(spec: Spec, obs: Array, capacity: int, *, prioritized: bool = False) ->
     """A buffer of `capacity` transitions, evenly over N environments that are about to act on `obs` [N, ...].
 
     Raises:
-        ValueError: a capacity below one transition for each environment.
+        ValueError: a capacity below two transitions for each environment, as many as a time limit takes at once.
     """
     num_envs, flat = len(obs), _flat(obs)
-    if capacity < num_envs:
+    if capacity < 2 * num_envs:
         raise ValueError(
-            f"capacity={capacity} holds less than one transition of each of {num_envs} environments: "
-            f"use at least {num_envs}."
+            f"capacity={capacity} holds less than two transitions of each of {num_envs} environments: "
+            f"use at least {2 * num_envs}."
         )
     num_slots = capacity // num_envs * num_envs + num_envs  # the newest observations have no transition yet
     action_shape, dtype = ((), jnp.int32) if isinstance(spec.action, Discrete) else (spec.action.shape, jnp.float32)

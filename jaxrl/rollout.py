@@ -20,8 +20,8 @@ class Agent(NamedTuple):
     update: Callable[..., Any]  # (key, state, hparams, env_params) -> (state, metrics)
     evaluate: Callable[..., Any]  # (key, state, hparams, env_params) -> metrics
     act: Callable[..., Any]  # (key, state, obs [N, ...], greedy=False) -> action [N, ...]
-    # (*axes) -> memory before an episode, leaves [*axes, ...]. With one, `act` takes and gives pairs with the memory, as
-    # `wrappers.with_memory` does.
+    # (*axes) -> memory before an episode, leaves [*axes, ...]. With one, `act` takes and gives pairs with the memory,
+    # as `wrappers.with_memory` does.
     memory: Callable[..., Any] | None = None
 
 

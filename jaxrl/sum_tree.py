@@ -42,8 +42,8 @@ def put(tree: Tree, index: Array, weight: Array) -> Tree:
 def draw(key: Array, tree: Tree, num_draws: int) -> tuple[Array, Array]:
     """Indices [B] of leaves and their weights [B], each leaf drawn in proportion to its weight.
 
-    Stratified: draw i falls into the i-th of B equal parts of the total (Schaul et al. 2016, arXiv:1511.05952,
-    appendix B.2.1).
+    Stratified over the nodes halfway down the tree: draw i falls into one that has a share in the i-th of B equal parts
+    of the total (Schaul et al. 2016, arXiv:1511.05952, appendix B.2.1). Within a node, draws are independent.
     """
     uniform = random.uniform(key, (2, num_draws))
     return find(tree, (jnp.arange(num_draws) + uniform[0]) / num_draws, uniform[1])

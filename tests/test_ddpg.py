@@ -205,6 +205,7 @@ def test_a_linear_task_with_quadratic_costs_has_the_gain_of_its_riccati_equation
         ({"num_envs": 0}, "num_envs=0 must be at least 1"),
         ({"num_gradient_steps": 0}, "num_gradient_steps=0 must be at least 1"),
         ({"train_every": 3}, "train_every=3 does not divide num_steps=50.* use train_every=2 or 5"),
+        ({"network": networks.MLP(dropout=0.1)}, r"dropout=0\.1.* use dropout=0"),
         ({"capacity": 500}, "capacity=500 cannot hold the warmup=1000: use capacity=1000"),
         ({"batch_size": 1001}, "batch_size=1001 asks for more .* than warmup=1000 .* warmup=1001"),
         ({"num_envs": 3}, "warmup=1000 is no whole number .*num_envs=3: use warmup=1002"),

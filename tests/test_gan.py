@@ -89,6 +89,10 @@ def test_samples_come_from_the_average_under_the_labels_asked_for(small):
     assert samples.shape == (7, 4, 3, 1) and samples.min() >= 0 and samples.max() <= 1
     np.testing.assert_array_equal(model.sample(random.key(1), state, 7, jnp.arange(7) % 3), samples)
     assert not same_bits(model.sample(random.key(1), state, 7, jnp.zeros(7, jnp.int32)), samples)
+    with pytest.raises(ValueError, match="Labels 0 to 3 given"):
+        model.sample(random.key(1), state, 2, jnp.array([0, 3]))
+    with pytest.raises(ValueError, match="give labels from 0 to 2"):
+        model.decode(state, jnp.zeros((2, 3)))
     silent = state.average._replace(params=jax.tree.map(jnp.zeros_like, state.average.params))
     nothing = state._replace(average=silent)
     np.testing.assert_array_equal(model.sample(random.key(1), nothing, 7), 0.5)
@@ -115,6 +119,10 @@ def test_what_cannot_work_is_refused():
         ({"packing": 0}, "packing=0"),
         ({"discriminator_steps": 0}, "discriminator_steps=0"),
         ({"conditional": True}, "mine has no labels"),
+        ({"loss": "nonsaturating"}, "Unknown loss 'nonsaturating': use non_saturating or minimax"),
+        ({"discriminator": DCGAN(norm="layer")}, "Unknown norm 'layer'"),
+        ({"generator": networks.MLP(dropout=0.5)}, r"dropout=0\.5.* use dropout=0"),
+        ({"discriminator": networks.MLP(dropout=0.5)}, r"dropout=0\.5.* use dropout=0"),
         ({"discriminator": networks.CNN()}, "A CNN reads images"),
         ({"discriminator": DCGAN(), "penalize": True}, "use discriminator=DCGAN"),
     ):

@@ -40,6 +40,14 @@ def test_no_channels_are_refused(kind):
         kind(())
 
 
+def test_one_pixel_is_not_normalised_away():
+    patch, res_net = nets.Patch((4, 5, 6), "instance"), nets.ResNet((4, 5, 6, 7))
+    for make in (lambda shape: nets.patches(patch, shape), lambda shape: nets.translator(res_net, shape, 3)):
+        make((9, 8, 2))
+        with pytest.raises(ValueError, match=r"8x7 pixels are one after 3 halvings.* fewer channels"):
+            make((8, 7, 2))
+
+
 @pytest.mark.parametrize("size", [(8, 8), (7, 9), (5, 3), (33, 17)])
 def test_translators_and_patches_take_images_of_any_size(size):
     image = (*size, 2)

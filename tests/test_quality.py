@@ -8,7 +8,7 @@ import pytest
 from jax import numpy as jnp
 from jax import random
 
-from generative import quality, toys
+from generative import data, quality, scores, toys
 
 
 def normal(seed, *shape):
@@ -30,6 +30,23 @@ def test_mmd_of_two_normal_distributions(shift):
     factor = (bandwidth**2 / (bandwidth**2 + 2)) ** (size / 2)
     expected = 2 * factor * (1 - math.exp(-(shift**2) / (2 * (bandwidth**2 + 2))))
     assert quality.squared_mmd(x, y, jnp.float32(bandwidth)) == pytest.approx(expected, abs=3e-3)
+
+
+def test_mmd_of_too_little_is_refused_and_of_coinciding_points_finite():
+    with pytest.raises(ValueError, match="1 and 3 points have no pairs"):
+        quality.squared_mmd(jnp.zeros((1, 2)), jnp.zeros((3, 2)))
+    x = jnp.array([[0.0]] * 9 + [[1.0]])
+    assert quality.squared_mmd(x, x + 1.0) > quality.squared_mmd(x, x) and jnp.isfinite(quality.squared_mmd(x, x))
+
+
+@pytest.mark.parametrize("split", ["valid", "test"])
+def test_samples_are_measured_beside_examples_of_every_class(split):
+    """Sorted by class, the split itself is told from none of its own classes but from others."""
+    x = np.repeat(np.arange(4.0), 500)[:, None] + np.linspace(0, 0.1, 2000)[:, None]
+    spec, source = data.from_arrays("sorted", x, x if split == "test" else -x, valid=x if split == "valid" else -x)
+    measures = scores.make(spec, 0, split=split)
+    assert abs(measures.measure((), jnp.asarray(x)[::2], None, source)["eval/mmd"]) < 0.01
+    assert measures.measure((), jnp.asarray(x)[:1000], None, source)["eval/mmd"] > 0.1
 
 
 @pytest.mark.slow

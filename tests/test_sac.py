@@ -268,6 +268,7 @@ def test_acting_by_chance_or_greedily_with_discrete_actions():
     [
         (sac, "CartPole-v1", {}, r"CartPole-v1 has 2 discrete actions.* such as dqn"),
         (sac_discrete, "Pendulum-v1", {}, r"Pendulum-v1 has continuous actions"),
+        (sac, "Pendulum-v1", {"network": networks.MLP(dropout=0.1)}, r"dropout=0\.1.* use dropout=0"),
         (sac, "Pendulum-v1", {"num_steps": 0}, "num_steps=0 must be at least 1"),
         (sac, "Pendulum-v1", {"train_every": 4}, "train_every=4 does not divide num_steps=50.* train_every=2 or 5"),
         (sac_discrete, "CartPole-v1", {"train_every": 4}, "train_every=4 does not divide num_steps=50"),

@@ -326,7 +326,7 @@ def test_offline_lambda_one_is_monte_carlo():
 
 @pytest.mark.parametrize("n", [2, 200])
 def test_the_loss_of_n_steps_is_of_the_changes_they_make(n):
-    """One episode of rewards 1, 2, 3 without discount: the values, 0 at first, are 6, 5 and 3 away from their returns."""
+    """One episode of rewards 1, 2, 3 without discount: the values, all 0, are 6, 5 and 3 away from their returns."""
     env, made = chain()
     learner = td_prediction.make(env, td_prediction.Config(n_step=n, num_steps=3))
     hparams = td_prediction.Hyperparams(0.0, 1.0)

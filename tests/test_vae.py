@@ -417,6 +417,8 @@ def test_pixels_are_made_between_black_and_white(digits, likelihood):
         ({"latent_size": 0}, "latent_size=0"),
         ({"batch_size": 0}, "batch_size=0"),
         ({"eval_samples": -1}, "eval_samples=-1"),
+        ({"binarization": "static"}, "Unknown binarization 'static': use none or dynamic"),
+        ({"encoder": networks.MLP(activation="rely")}, "Unknown activation 'rely': use .*relu"),
         ({"eval_split": "valid", "likelihood": "gaussian"}, "no valid examples"),
         ({"importance_samples": -1}, "importance_samples=-1"),
         ({"conditional": True, "likelihood": "gaussian"}, "mine has no labels"),

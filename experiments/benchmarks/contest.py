@@ -1,13 +1,20 @@
 """Contestants in turn on one task, so that a noisy machine disturbs all alike; medians and ratios of the rounds.
 
-Every contestant is a process of its own, so that compilation, threads and peak memory are its own as well. All get the
-same networks, batches, environment steps, and gradient steps for each of them. What they do differently nevertheless:
+Every contestant is a process of its own, so that compilation, threads and peak memory are its own as well. All get
+networks of the same layers, the same batches, environment steps, and gradient steps for each of them. What they do
+differently nevertheless:
 
 - Rejax's PPO bounds each entry of a gradient (`optax.clip`), and actor and critic have an optimiser each; ours bounds
-  the norm of all gradients together, for one optimiser, as Stable-Baselines3 does. Rejax's clips values as well. Both
-  start from Flax's initial weights, Stable-Baselines3 from orthogonal ones with a small last layer of the actor.
-- Rejax's SAC acts by its policy in the warm-up, the others at random. Its TD3, and its DDPG made of TD3, wait one
-  gradient step longer. Of its DQN's actions that are scored, 0.5 % are at random; of the others' none.
+  the norm of all gradients together, for one optimiser, as Stable-Baselines3 does. Rejax's clips values as well.
+- Rejax's initial weights are Flax's, and so are ours in PPO and DQN; ours are orthogonal, with a small last layer of
+  the actor, in DDPG, TD3 and SAC. Stable-Baselines3 and the image models, ours and PyTorch's, start as they do anyway.
+- Rejax takes a time limit for an end, after which it expects nothing; the others bootstrap there.
+- Rejax has no DDPG: its TD3 without delay and noise stands for it, with two critics where the others have one. Its
+  actors of TD3 and DDPG ascend the mean of both critics, the others' of TD3 the first alone. Both wait one gradient
+  step longer.
+- Rejax's SAC moves the actor before the critics and holds the log standard deviation within [-10, 2], ours within
+  [-5, 2]. It acts by its policy in the warm-up, the others at random.
+- Of rejax's DQN's actions that are scored, 0.5 % are at random; of the others' none.
 - Rejax and Stable-Baselines3 lower DQN's epsilon from the first step on, ours from the end of the warm-up.
 - Stable-Baselines3 trains once, its rounds being parts of that after the warm-up, which the others' rounds include; it
   is scored over 10 episodes instead of 128.

@@ -47,6 +47,7 @@ def agent(task: tasks.OnPolicy | tasks.OffPolicy) -> Subject:
             num_epochs=task.num_epochs,
             num_minibatches=task.num_minibatches,
             network=network,
+            optimizer=fit.Optimizer(),
             eval_episodes=task.eval_episodes,
         )
         hparams = module.Hyperparams(
@@ -79,7 +80,7 @@ def agent(task: tasks.OnPolicy | tasks.OffPolicy) -> Subject:
             hparams = hparams._replace(actor_learning_rate=task.learning_rate)
     num_updates = max(1, steps // config.steps_per_update)
     learner = module.make(env, config)
-    if task.algorithm in ("ppo", "dqn"):  # of the others' scores ours are the higher
+    if task.algorithm in ("ppo", "dqn"):
         learner = learner._replace(init=_init_like_rejax(learner.init))
     return Subject(learner, hparams, env_params, num_updates, config.steps_per_update)
 

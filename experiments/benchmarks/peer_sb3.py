@@ -34,6 +34,7 @@ def build(task: dict[str, Any]) -> Any:
         "device": "cpu",
     }
     if task["algorithm"] == "ppo":
+        shared["policy_kwargs"]["optimizer_kwargs"] = {"eps": 1e-8}
         return PPO(
             **shared,
             n_steps=task["num_steps"],
@@ -41,7 +42,7 @@ def build(task: dict[str, Any]) -> Any:
             batch_size=task["num_envs"] * task["num_steps"] // task["num_minibatches"],
             gae_lambda=task["gae_lambda"],
             clip_range=task["clip"],
-            vf_coef=task["value_coef"],
+            vf_coef=task["value_coef"] / 2,  # of an error that the others halve
             ent_coef=task["entropy_coef"],
             max_grad_norm=task["max_grad_norm"],
         )

@@ -119,13 +119,11 @@ def make(
 
 
 def _check(spec: data.Spec, config: Config) -> None:
+    checks.choices(config)
     checks.at_least_one(latent_size=config.latent_size, batch_size=config.batch_size)
     if config.error == "cross_entropy" and (spec.low < 0 or spec.high > 1):
         raise ValueError(
             f"{spec.name} holds values from {spec.low} to {spec.high}, but error='cross_entropy' needs them in "
             f"[0, 1]: rescale them, or use error='squared'."
         )
-    if not {"valid": spec.num_valid, "test": spec.num_test}[config.eval_split]:
-        raise ValueError(
-            f"{spec.name} has no {config.eval_split} examples to evaluate: give some, or use eval_split='test'."
-        )
+    data.check_split(spec, config.eval_split)

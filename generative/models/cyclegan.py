@@ -210,6 +210,7 @@ def make(spec: data.Spec, config: Config) -> Model:
 
 
 def _check(spec: data.Spec, config: Config) -> None:
+    checks.choices(config)
     checks.at_least_one(batch_size=config.batch_size, history_size=config.history_size)
     checks.divides(config.batch_size, config.history_size, "batch_size", "history_size")
     if len(spec.shape) != 4 or spec.shape[0] != 2:
@@ -219,5 +220,4 @@ def _check(spec: data.Spec, config: Config) -> None:
         )
     if spec.num_train < 2:
         raise ValueError(f"{spec.name} has {spec.num_train} training example: its two halves need one each.")
-    if not {"valid": spec.num_valid, "test": spec.num_test}[config.eval_split]:
-        raise ValueError(f"{spec.name} has no {config.eval_split} examples to evaluate: use eval_split='test'.")
+    data.check_split(spec, config.eval_split)

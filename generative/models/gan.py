@@ -181,6 +181,7 @@ def make(spec: data.Spec, config: Config) -> Model:
         return decode(state, random.normal(key, (count, config.latent_size)), label)
 
     def decode(state: State, latent: Array, label: Array | None = None) -> Array:
+        label = data.check_label(num_labels or None, label, len(latent))
         x, _ = generate(state.average.params, state.average.stats, latent, label, training=False)
         return adversarial.denormalize(spec, x)
 
@@ -196,6 +197,7 @@ def make(spec: data.Spec, config: Config) -> Model:
 
 
 def _check(spec: data.Spec, config: Config) -> None:
+    checks.choices(config)
     checks.at_least_one(
         latent_size=config.latent_size,
         discriminator_steps=config.discriminator_steps,

@@ -260,6 +260,7 @@ def make(spec: data.Spec, config: Config) -> Model:
 
 
 def _check(config: Config, channels: int) -> None:
+    checks.choices(config)
     checks.at_least_one(
         features=config.features, num_layers=config.num_layers, head=config.head, batch_size=config.batch_size
     )

@@ -140,6 +140,7 @@ def make(spec: data.Spec, config: Config) -> Model:
     Raises:
         ValueError: sizes that cannot work; data that are not integers; a split without examples.
     """
+    checks.choices(config)
     levels = autoregressive.check(spec, config.eval_split)
     checks.at_least_one(num_masks=config.num_masks, batch_size=config.batch_size)
     checks.at_least_one(**{f"hidden[{layer}]": size for layer, size in enumerate(config.hidden)})
@@ -180,7 +181,7 @@ def make(spec: data.Spec, config: Config) -> Model:
         return autoregressive.evaluate(log_prob, state.fit.params, getattr(source, config.eval_split).x)
 
     def log_prob(params: Params, x: Array, label: None = None) -> Array:
-        autoregressive.check_label(None, label, len(x))
+        data.check_label(None, label, len(x))
         totals = lax.map(lambda degrees: -nats_under(degrees, params, x).sum(range(1, x.ndim)), ensemble)
         return nn.logsumexp(totals, 0) - math.log(config.num_masks)
 
@@ -191,11 +192,11 @@ def make(spec: data.Spec, config: Config) -> Model:
         return outputs(params, degrees, x.reshape(len(x), -1)).reshape(*x.shape, -1)
 
     def first_nats(params: Params, x: Array, label: None = None) -> Array:
-        autoregressive.check_label(None, label, len(x))
+        data.check_label(None, label, len(x))
         return nats_under(member(0), params, x)
 
     def first_outputs(params: Params, x: Array, label: None = None) -> Array:
-        autoregressive.check_label(None, label, len(x))
+        data.check_label(None, label, len(x))
         return outputs_under(member(0), params, x)
 
     def draw(key: Array, params: Params, wish: Wish, label: None, method: str) -> Array:

@@ -232,7 +232,7 @@ def make(spec: data.Spec, config: Config) -> Model:
         return autoregressive.evaluate(log_prob, state.fit.params, getattr(source, config.eval_split).x)
 
     def log_prob(params: Params, x: Array, label: None = None) -> Array:
-        autoregressive.check_label(None, label, len(x))
+        data.check_label(None, label, len(x))
         totals = lax.map(lambda order: -nats_in(order, params, x).sum(range(1, x.ndim)), orders)
         return nn.logsumexp(totals, 0) - math.log(config.num_orders)
 
@@ -243,11 +243,11 @@ def make(spec: data.Spec, config: Config) -> Model:
         return outputs(config.activation, params, order, x.reshape(len(x), -1)).reshape(*x.shape, -1)
 
     def first_nats(params: Params, x: Array, label: None = None) -> Array:
-        autoregressive.check_label(None, label, len(x))
+        data.check_label(None, label, len(x))
         return nats_in(orders[0], params, x)
 
     def first_outputs(params: Params, x: Array, label: None = None) -> Array:
-        autoregressive.check_label(None, label, len(x))
+        data.check_label(None, label, len(x))
         return outputs_in(orders[0], params, x)
 
     def draw(key: Array, params: Params, wish: Wish, label: None, method: str) -> Array:
@@ -280,6 +280,7 @@ def make(spec: data.Spec, config: Config) -> Model:
 
 
 def _check(config: Config) -> None:
+    checks.choices(config)
     checks.at_least_one(num_orders=config.num_orders, batch_size=config.batch_size, hidden=len(config.hidden))
     checks.at_least_one(**{f"hidden[{layer}]": size for layer, size in enumerate(config.hidden)})
     if config.num_orders > 1 and config.training == "one_order":

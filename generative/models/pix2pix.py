@@ -146,11 +146,11 @@ def make(spec: data.Spec, config: Config) -> Model:
 
 
 def _check(spec: data.Spec, config: Config) -> None:
+    checks.choices(config)
     checks.at_least_one(batch_size=config.batch_size)
     if len(spec.shape) != 4 or spec.shape[0] != 2:
         raise ValueError(
             f"{spec.name} holds examples of shape {spec.shape}, not pairs of images [2, height, width, channels]: "
             f"use one of the data sets for translation, such as digits_inverted."
         )
-    if not {"valid": spec.num_valid, "test": spec.num_test}[config.eval_split]:
-        raise ValueError(f"{spec.name} has no {config.eval_split} examples to evaluate: use eval_split='test'.")
+    data.check_split(spec, config.eval_split)

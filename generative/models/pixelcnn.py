@@ -188,5 +188,6 @@ def make(spec: data.Spec, config: Config) -> Model:
 
 
 def _check(config: Config, channels: int) -> None:
+    checks.choices(config)
     checks.at_least_one(features=config.features, head=config.head, batch_size=config.batch_size)
     layers.check(channels, {"features": config.features, "head": config.head}, config.first_kernel, config.kernel)

@@ -364,6 +364,7 @@ def make(spec: data.Spec, config: Config) -> Model:
 
 
 def _check(config: Config) -> None:
+    checks.choices(config)
     checks.at_least_one(
         features=config.features,
         num_layers=config.num_layers,

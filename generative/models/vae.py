@@ -43,7 +43,7 @@ class Config:
     optimizer: fit.OptimizerFactory = fit.Optimizer()  # from learning rate to optax transformation
     eval_split: Literal["valid", "test"] = "test"  # what is evaluated
     eval_samples: int = 0  # importance samples behind eval/nll and the bounds of fewer, K; 0 leaves them out
-    eval_draws: int = 0  # samples that are measured as those of a GAN are, eval/mmd and others; 0 leaves them out
+    eval_draws: int = 0  # samples, means of the likelihood, measured as those of a GAN are; 0 leaves them out
     eval_classifier_updates: int = 1000  # of the classifier of labelled images that these need; 0 leaves it out
     eval_features: bool = False  # measure distances in that classifier's hidden layer, not in pixels
 
@@ -201,7 +201,7 @@ def make(
     num_labels = (spec.num_classes or 0) if config.conditional else 0
     size = config.latent_size
     model = coding.build(spec, encoder or config.encoder, decoder or config.decoder, 2 * size, size, num_labels)
-    measures = scores.make(spec, config.eval_classifier_updates, features=config.eval_features)
+    measures = scores.make(spec, config.eval_classifier_updates, features=config.eval_features, split=config.eval_split)
     objective = importance_weighted_loss if config.importance_samples else loss
 
     def prepare(key: Array, examples: data.Examples) -> coding.Inputs:
@@ -260,9 +260,12 @@ def make(
         return lax.map(one, (random.split(key, len(x)), x, label), batch_size=batch_size)
 
     def encode_mean(key: Array, state: State, x: Array, label: Array | None = None) -> Array:
+        label = data.check_label(num_labels or None, label, len(x))
         return encode(model, state.fit.params, prepare(key, data.Examples(x, label)))[0]
 
     def decode_mean(state: State, latent: Array, label: Array | None = None) -> Array:
+        """The mean of the likelihood, without its noise."""
+        label = data.check_label(num_labels or None, label, len(latent))
         outputs = decode(model, state.fit.params, latent, one_hot(label))
         made = likelihoods.mean(config.likelihood, outputs).reshape(-1, *spec.shape)
         return made if spec.levels is None else jnp.clip(made, 0.0, 1.0)  # a mean may lie outside, no pixel does
@@ -286,7 +289,7 @@ def make(
         num_samples: int = 5000,
         label: Array | None = None,
     ) -> Array:
-        examples = data.Examples(x, label)
+        examples = data.Examples(x, data.check_label(num_labels or None, label, len(x)))
         return importance_bounds(key, state, hparams, examples, num_samples, (num_samples,))[:, 0]
 
     def importance_bounds(
@@ -311,6 +314,7 @@ def make(
 
 
 def _check(spec: data.Spec, config: Config) -> None:
+    checks.choices(config)
     checks.at_least_one(latent_size=config.latent_size, batch_size=config.batch_size)
     for name in ("importance_samples", "eval_samples", "eval_draws", "eval_classifier_updates"):
         if getattr(config, name) < 0:
@@ -328,7 +332,4 @@ def _check(spec: data.Spec, config: Config) -> None:
         )
     if config.conditional and spec.num_classes is None:
         raise ValueError(f"{spec.name} has no labels to be conditional on: use conditional=False.")
-    if not {"valid": spec.num_valid, "test": spec.num_test}[config.eval_split]:
-        raise ValueError(
-            f"{spec.name} has no {config.eval_split} examples to evaluate: give some, or use eval_split='test'."
-        )
+    data.check_split(spec, config.eval_split)

@@ -201,6 +201,7 @@ def make(spec: data.Spec, config: Config) -> Model:
 
 
 def _check(spec: data.Spec, config: Config) -> None:
+    checks.choices(config)
     checks.at_least_one(
         features=config.features,
         skip=config.skip,

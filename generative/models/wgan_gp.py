@@ -150,6 +150,7 @@ def make(spec: data.Spec, config: Config) -> Model:
 
 
 def _check(config: Config) -> None:
+    checks.choices(config)
     checks.at_least_one(
         latent_size=config.latent_size,
         critic_steps=config.critic_steps,

@@ -95,6 +95,7 @@ def make_batch(path: rollout.Transition, params: Any, network: networks.Network,
 
 def check(spec: Spec, config: Config) -> None:
     """Refuse what cannot work."""
+    checks.choices(config)
     checks.at_least_one(num_envs=config.num_envs, num_steps=config.num_steps, eval_episodes=config.eval_episodes)
     if config.normalize_advantages:
         mend = "use more num_steps or num_envs, or normalize_advantages=False"

@@ -12,7 +12,7 @@ from jax import Array, lax, random
 from jax import numpy as jnp
 
 from jaxrl import exploration, policies, replay, rollout, values
-from jaxrl.core import checks, fit, networks
+from jaxrl.core import fit, networks
 from jaxrl.envs import Env, Spec
 
 
@@ -81,20 +81,7 @@ def actor_loss(
 def check(spec: Spec, config: Config) -> None:
     """Refuse what cannot work."""
     policies.bounds(spec)
-    checks.at_least_one(
-        num_steps=config.num_steps,
-        train_every=config.train_every,
-        num_gradient_steps=config.num_gradient_steps,
-        eval_episodes=config.eval_episodes,
-    )
-    checks.divides(config.train_every, config.num_steps, "train_every", "num_steps")
-    replay.check(
-        num_envs=config.num_envs,
-        capacity=config.capacity,
-        warmup=config.warmup,
-        batch_size=config.batch_size,
-        n_step=config.n_step,
-    )
+    replay.check(config)
 
 
 def make(
@@ -103,7 +90,7 @@ def make(
     """A DDPG agent; `actor` and `critic` replace the ones of `config`: `policies.deterministic`, `values.critic`.
 
     Raises:
-        ValueError: discrete or unbounded actions, sizes that do not fit.
+        ValueError: discrete or unbounded actions, sizes that do not fit, dropout.
     """
     check(env.spec, config)
     bounds = policies.bounds(env.spec)

@@ -15,7 +15,7 @@ from jax import Array, lax, random
 from jax import numpy as jnp
 
 from jaxrl import policies, replay, rollout, values, wrappers
-from jaxrl.core import checks, fit, networks
+from jaxrl.core import fit, networks
 from jaxrl.core.schedule import Linear
 from jaxrl.envs import Env, Spec
 
@@ -219,31 +219,13 @@ def default_network(spec: Spec) -> networks.MLP | networks.CNN:
 
 def check(spec: Spec, config: Config) -> None:
     """Refuse what cannot work."""
-    checks.at_least_one(
-        num_steps=config.num_steps,
-        train_every=config.train_every,
-        num_gradient_steps=config.num_gradient_steps,
-        eval_episodes=config.eval_episodes,
-    )
-    checks.divides(config.train_every, config.num_steps, "train_every", "num_steps")
-    replay.check(
-        num_envs=config.num_envs,
-        capacity=config.capacity,
-        warmup=config.warmup,
-        batch_size=config.batch_size,
-        n_step=config.n_step,
-    )
+    replay.check(config)
     if not 0 <= config.priority_exponent <= 1:
         raise ValueError(f"priority_exponent={config.priority_exponent} must be between 0 (all alike) and 1.")
     if config.distribution != "none" and config.num_atoms < 2:
         raise ValueError(f"num_atoms={config.num_atoms} is no distribution: use at least 2, or distribution='none'.")
     if config.distribution == "categorical" and not config.v_min < config.v_max:
         raise ValueError(f"v_min={config.v_min} must be below v_max={config.v_max}, the highest return to tell apart.")
-    if config.network is not None and config.network.dropout:
-        raise ValueError(
-            f"dropout={config.network.dropout} would make the targets those of another random network: "
-            "DQN needs dropout=0."
-        )
 
 
 def make(env: Env, config: Config, network: networks.Network | None = None) -> rollout.Agent:

@@ -107,6 +107,7 @@ def make(env: Env, config: Config) -> rollout.Agent:
         ValueError: continuous actions, observations that cannot be counted, sizes below 1.
     """
     num_actions, num_obs = values.num_actions(env.spec), env.spec.num_obs
+    checks.choices(config)
     checks.at_least_one(
         num_steps=config.num_steps, planning_steps=config.planning_steps, eval_episodes=config.eval_episodes
     )

@@ -81,6 +81,7 @@ def make_batch(path: rollout.Transition, params: Any, network: networks.Network,
 
 def check(spec: Spec, config: Config) -> None:
     """Refuse what cannot work."""
+    checks.choices(config)
     checks.at_least_one(
         num_envs=config.num_envs,
         num_steps=config.num_steps,

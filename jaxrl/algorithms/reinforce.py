@@ -138,6 +138,7 @@ def value_loss(critic: Any, params: Any, network: networks.Network, batch: Batch
 
 def check(spec: Spec, config: Config) -> None:
     """Refuse what cannot work."""
+    checks.choices(config)
     checks.at_least_one(num_envs=config.num_envs, num_steps=config.num_steps, eval_episodes=config.eval_episodes)
     if config.num_steps < spec.max_steps:
         raise ValueError(

@@ -15,7 +15,7 @@ from jax import Array, lax, random
 from jax import numpy as jnp
 
 from jaxrl import policies, replay, rollout, values
-from jaxrl.core import checks, fit, networks
+from jaxrl.core import fit, networks
 from jaxrl.envs import Env, Spec
 
 
@@ -104,14 +104,7 @@ def temperature_loss(log_temperature: Array, entropy: Array, target: Array) -> t
 def check(spec: Spec, config: Config) -> None:
     """Refuse what cannot work."""
     policies.bounds(spec)
-    checks.at_least_one(
-        num_steps=config.num_steps,
-        train_every=config.train_every,
-        num_gradient_steps=config.num_gradient_steps,
-        eval_episodes=config.eval_episodes,
-    )
-    checks.divides(config.train_every, config.num_steps, "train_every", "num_steps")
-    replay.check(num_envs=config.num_envs, capacity=config.capacity, warmup=config.warmup, batch_size=config.batch_size)
+    replay.check(config)
 
 
 def make(
@@ -120,7 +113,7 @@ def make(
     """A SAC agent; `actor` and `critic` replace the ones of `config`: `policies.gaussian` and `values.critic`.
 
     Raises:
-        ValueError: discrete or unbounded actions, sizes that do not fit.
+        ValueError: discrete or unbounded actions, sizes that do not fit, dropout.
     """
     check(env.spec, config)
     bounds = policies.bounds(env.spec)

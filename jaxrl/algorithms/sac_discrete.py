@@ -14,7 +14,7 @@ from jax import Array, lax, random
 from jax import numpy as jnp
 
 from jaxrl import replay, rollout, values
-from jaxrl.core import checks, fit, networks
+from jaxrl.core import fit, networks
 from jaxrl.envs import Env, Spec
 
 
@@ -101,14 +101,7 @@ def temperature_loss(log_temperature: Array, entropy: Array, target: Array) -> t
 
 def check(spec: Spec, config: Config) -> None:
     """Refuse what cannot work."""
-    checks.at_least_one(
-        num_steps=config.num_steps,
-        train_every=config.train_every,
-        num_gradient_steps=config.num_gradient_steps,
-        eval_episodes=config.eval_episodes,
-    )
-    checks.divides(config.train_every, config.num_steps, "train_every", "num_steps")
-    replay.check(num_envs=config.num_envs, capacity=config.capacity, warmup=config.warmup, batch_size=config.batch_size)
+    replay.check(config)
 
 
 def make(
@@ -117,7 +110,8 @@ def make(
     """A SAC agent for discrete actions; `actor` and `critic` replace the ones of `config`, both obs -> [..., A].
 
     Raises:
-        ValueError: continuous actions, sizes that do not fit, or a network that does not suit the observations.
+        ValueError: continuous actions, sizes that do not fit, dropout, or a network that does not suit the
+            observations.
     """
     num_actions = values.num_actions(env.spec)
     check(env.spec, config)

@@ -96,22 +96,9 @@ def actor_loss(
 def check(spec: Spec, config: Config) -> None:
     """Refuse what cannot work."""
     policies.bounds(spec)
-    checks.at_least_one(
-        num_steps=config.num_steps,
-        train_every=config.train_every,
-        num_gradient_steps=config.num_gradient_steps,
-        policy_delay=config.policy_delay,
-        eval_episodes=config.eval_episodes,
-    )
-    checks.divides(config.train_every, config.num_steps, "train_every", "num_steps")
+    replay.check(config)
+    checks.at_least_one(policy_delay=config.policy_delay)
     checks.divides(config.policy_delay, config.num_gradient_steps, "policy_delay", "num_gradient_steps")
-    replay.check(
-        num_envs=config.num_envs,
-        capacity=config.capacity,
-        warmup=config.warmup,
-        batch_size=config.batch_size,
-        n_step=config.n_step,
-    )
 
 
 def make(
@@ -120,7 +107,7 @@ def make(
     """A TD3 agent; `actor` and `critic` replace the ones of `config`: `policies.deterministic`, `values.critic`.
 
     Raises:
-        ValueError: discrete or unbounded actions, sizes that do not fit.
+        ValueError: discrete or unbounded actions, sizes that do not fit, dropout.
     """
     check(env.spec, config)
     bounds = policies.bounds(env.spec)

@@ -87,6 +87,7 @@ def make(env: Env, config: Config) -> rollout.Agent:
         ValueError: continuous actions, sizes below 1, features that do not suit the observations.
     """
     num_actions = values.num_actions(env.spec)
+    checks.choices(config)
     checks.at_least_one(num_steps=config.num_steps, eval_episodes=config.eval_episodes)
     phi_of = features.build(config.basis, env.spec)
     tabular = isinstance(config.basis, features.Table)

@@ -79,8 +79,8 @@ class Moment(NamedTuple):
 class Errors(NamedTuple):
     """The errors of the values changed at one step."""
 
-    square: Array  # [] sum of their squares
-    count: Array  # [] int32
+    squares: Array  # [] their sum
+    number: Array  # [] int32, how many
 
 
 def linear(weights: Array, phi: Array) -> Array:
@@ -124,6 +124,7 @@ def make(env: Env, config: Config, policy: Callable[[Array, Any], Array] | None 
         ValueError: sizes below 1, an offline n-step rule, features that do not suit the observations, continuous
             actions without a policy.
     """
+    checks.choices(config)
     checks.at_least_one(num_steps=config.num_steps, eval_episodes=config.eval_episodes, eval_steps=config.eval_steps)
     if config.n_step is not None:
         checks.at_least_one(n_step=config.n_step)
@@ -160,7 +161,7 @@ def make(env: Env, config: Config, policy: Callable[[Array, Any], Array] | None 
             return State(fit.Fit(weights, ()), memory, rollout.follow(cursor, step)), errors
 
         state, errors = lax.scan(one, state, random.split(key, config.num_steps))
-        loss = errors.square.sum() / jnp.maximum(errors.count.sum(), 1)
+        loss = errors.squares.sum() / jnp.maximum(errors.number.sum(), 1)
         return state, {"loss": loss, "return": state.cursor.last_return}
 
     def act(key, state, obs, greedy=False):

@@ -1,7 +1,26 @@
 """Checks where a user's mistake enters: each message names the values and the mend."""
 
+import dataclasses
 import difflib
+import typing
 from collections.abc import Iterable
+from typing import Any, Literal
+
+
+def choices(config: Any) -> None:
+    """Refuse a word in a dataclass, or in one within it, that is none of those its field is declared to choose from.
+
+    Raises:
+        ValueError: with the word and all there are.
+    """
+    declared = typing.get_type_hints(type(config))
+    for field in dataclasses.fields(config):
+        value, kind = getattr(config, field.name), declared[field.name]
+        if typing.get_origin(kind) is Literal and value not in typing.get_args(kind):
+            *others, last = map(str, typing.get_args(kind))
+            raise ValueError(f"Unknown {field.name} {value!r}: use {', '.join(others)} or {last}.")
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            choices(value)
 
 
 def at_least_one(**sizes: int) -> None:

@@ -518,7 +518,8 @@ def action_values(
     torso = build(replace(description, hidden=description.hidden[:-1]), in_shape, noisy=noisy)
     features = out_shape(torso, in_shape)
     activation, layer_norm, dtype = description.activation, description.layer_norm, description.dtype
-    stream = MLP(description.hidden[-1:], activation, layer_norm, description.dropout, dtype=dtype)
+    residual, dropout = description.residual, description.dropout
+    stream = MLP(description.hidden[-1:], activation, layer_norm, dropout, residual, dtype)
     value = build(stream, features, num_outputs, 1.0, noisy=noisy)
     advantage = build(stream, features, num_actions * num_outputs, 1.0, noisy=noisy)
 
