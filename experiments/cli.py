@@ -45,7 +45,8 @@ HELP = """usage: python -m experiments COMMAND ...
   results [PRESET ...]        train presets over their seeds, and write the table of their scores
   bench [NAME ...]            speed against ceilings, other libraries and size
 
-`train ALGORITHM --help` shows every option of an algorithm, and so does COMMAND --help for the others.
+`train ALGORITHM --help` shows every option of an algorithm, and so does COMMAND --help for the others,
+or COMMAND RUN --help where the options depend on the run.
 Environment variables: JAXRL_DEBUG=1 shows where in the code an error arose; JAX_PLATFORMS=cpu chooses a device.
 Arithmetic: --network.dtype bfloat16 computes a network's layers in 16 bits, on parameters that stay at 32. How matrix
 products of 32 bits are computed is the device's choice (a TPU's is 16 bits, some GPUs' 19) unless
@@ -110,7 +111,7 @@ class Check:
 class Plot:
     """Options of `plot`."""
 
-    out: str | None = None  # picture to write; curve.png in the run's folder if not given
+    out: str | None = None  # picture to write; curve.png in the run's folder, of several runs curves.png here, if none
     heat: tuple[str, ...] = ()  # of a sweep: two fields for the heat map; the first two if not given
 
 
@@ -338,6 +339,7 @@ def compare(words: list[str]) -> int:
     paths = []
     while words and not words[0].startswith("-"):
         paths.append(words.pop(0))
+    paths = list(dict.fromkeys(paths))
     default = cli_sweep.Compare()
     asked = options.parse(words, default, "python -m experiments compare RUN RUN ...", "Runs and sweeps side by side.")
     if not paths:
@@ -352,13 +354,17 @@ def plot(words: list[str]) -> int:
     paths = []
     while words and not words[0].startswith("-"):
         paths.append(words.pop(0))
+    paths = list(dict.fromkeys(paths))
     asked = options.parse(words, Plot(), "python -m experiments plot RUN [RUN ...]", "Draw learning curves.")
     if not paths:
         raise ValueError("Which run? `python -m experiments plot RUN [RUN ...]`")
     if len(paths) == 1 and sweeping.is_sweep(paths[0]):
         return cli_sweep.plot(paths[0], asked.heat)
+    for path in paths:
+        if sweeping.is_sweep(path):
+            raise ValueError(f"{path} is a sweep: `python -m experiments compare` draws runs and sweeps together.")
     found = [folder.open_run(path)[0] for path in paths]
-    target = Path(asked.out or found[0] / "curve.png")
+    target = Path(asked.out or (found[0] / "curve.png" if len(found) == 1 else "curves.png"))
     plots.curves(found, target)
     print(target)
     if len(found) == 1:
@@ -399,12 +405,13 @@ def show(words: list[str]) -> int:
     if words and words[0] not in ("-h", "--help"):
         raise ValueError(f"`list` takes no options, got {' '.join(words)}.")
     print("Learners")
+    longest = max(len(name) for name in registry.LEARNERS)
     for name, learner in registry.LEARNERS.items():
-        print(f"  {name:15}{learner.summary()}")
+        print(f"  {name:{longest}}  {learner.summary()}")
     print("\nPresets (train ALGORITHM --preset NAME)")
-    widest = max(len(name) for name in presets.PRESETS)
+    longest = max(len(name) for name in presets.PRESETS)
     for name, preset in presets.PRESETS.items():
-        print(f"  {name:{widest}}  {preset.algorithm} on {preset.source}, {preset.steps:,} {preset.source.unit}")
+        print(f"  {name:{longest}}  {preset.algorithm} on {preset.source}, {preset.steps:,} {preset.source.unit}")
     print("\nEnvironments (--env)\n  " + "\n  ".join(envs.names()))
     print("\nData sets (--data)\n  " + "\n  ".join(data.names()))
     return 0
@@ -504,7 +511,8 @@ def _value_of(option: str, words: list[str]) -> str | None:
 
 def _run_of(words: list[str], command: str) -> tuple[str, list[str]]:
     if words and words[0] in ("-h", "--help"):
-        raise ValueError(f"Which run? `python -m experiments {command} RUN --help` shows the options for that run.")
+        print(f"usage: python -m experiments {command} RUN [OPTIONS]; with RUN, --help shows the options for that run.")
+        raise SystemExit(0)
     if not words or words[0].startswith("-"):
         raise ValueError(f"Which run? `python -m experiments {command} RUN`, where RUN is a run folder.")
     return words[0], words[1:]

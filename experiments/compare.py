@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 from experiments import folder, registry, summary, sweeping
-from experiments.plots import COLORS, GREY
+from experiments.plots import COLORS, GREY, line
 from jaxrl.core import results, stats
 
 
@@ -100,7 +100,7 @@ def picture(found: Sequence[Series], target: Path) -> None:
     axes = figure.add_subplot()
     for each, color in zip(found, COLORS * len(found), strict=False):
         mean, low, high = np.where(np.isfinite(each.middle()), each.middle(), np.nan)
-        axes.plot(each.steps, mean, color=color, linewidth=2, label=f"{each.name}: {each.what}")
+        axes.plot(each.steps, mean, label=f"{each.name}: {each.what}", **line(color, each.steps))
         if each.scores.shape[1] > 1:
             axes.fill_between(each.steps, low, high, color=color, alpha=0.2, linewidth=0)
     units = " or ".join(dict.fromkeys(each.unit for each in found))

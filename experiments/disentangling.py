@@ -25,7 +25,7 @@ def scores(
     """
     model, examples = program.learner, getattr(program.source, "train", None)
     if getattr(model, "encode", None) is None or not isinstance(examples, data.Rendered):
-        name = program.given.name
+        name = getattr(program.given, "spec", program.given).name
         raise ValueError(
             f"A model of {name} has no latents to score against known factors: train a VAE on --data sprites."
         )

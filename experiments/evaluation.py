@@ -27,9 +27,11 @@ def restore(path: str | Path, **eval_config: Any) -> Restored:
     """The last checkpoint of the run in `path`, with other values for the `eval_...` fields of its Config.
 
     Raises:
-        ValueError: not a run folder, or no checkpoint in it yet.
+        ValueError: not a run folder, or a sweep's, or no checkpoint in it yet.
     """
-    path, _, experiment = folder.open_run(path)
+    path, stored, experiment = folder.open_run(path)
+    if "study" in stored:
+        raise ValueError(f"{path} is a sweep: `python -m experiments extract {path}` makes a run of one of its lanes.")
     experiment = dataclasses.replace(experiment, config=dataclasses.replace(experiment.config, **eval_config))
     program = build(experiment)
     try:

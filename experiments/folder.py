@@ -35,7 +35,9 @@ def create(path: str | None, experiment: Experiment, content: dict[str, Any]) ->
     check_free(path)
     if path is None:
         date = datetime.datetime.now().strftime("%Y-%m-%d-%H%M%S")
-        name = Path("runs") / f"{date}-{experiment.algorithm}-{experiment.source}".replace(" ", "-")
+        name = Path("runs") / f"{date}-{experiment.algorithm}-{str(experiment.source).replace('/', '-')}".replace(
+            " ", "-"
+        )
         folder = _unused(name)
     else:
         folder = Path(path)

@@ -76,7 +76,7 @@ def fit(plan: Plan, number: int, most: int, mesh: Any) -> tuple[Launch, str]:
     launch = compile(plan, number, size, mesh)
     limit = memory.available(mesh.devices.flat[0])
     each = " on each device" if mesh.size > 1 else ""
-    found = f"{size} lanes need {text(launch.bytes_needed)} of {text(limit)}{each}"
+    found = f"{size} {'lane needs' if size == 1 else 'lanes need'} {text(launch.bytes_needed)} of {text(limit)}{each}"
     if launch.bytes_needed <= limit:
         return launch, found
     one, two = (memory.size(shapes(plan, number, group.lanes[[0] * count])[0]) for count in (1, 2))

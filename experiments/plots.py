@@ -42,7 +42,7 @@ def curves(paths: Sequence[Path], target: Path) -> None:
         values = folder.column(rows, learner.score)
         label = f"{experiment}" if len(paths) == 1 else f"{experiment} ({path.name})"
         counted = stats.worst_for_nan(values, learner.higher_is_better)
-        axes.plot(steps, _finite(stats.interquartile_mean(counted)), color=color, linewidth=2, label=label)
+        axes.plot(steps, _finite(stats.interquartile_mean(counted)), label=label, **line(color, steps))
         if experiment.seeds > 1:
             low, high = stats.bootstrap_interval(counted)
             axes.fill_between(steps, _finite(low), _finite(high), color=color, alpha=0.25, linewidth=0)
@@ -54,14 +54,20 @@ def curves(paths: Sequence[Path], target: Path) -> None:
     axes.set_ylabel(f"{summary.plain(learner.score)}{unit}", color=GREY)
     axes.set_xlabel(f"{experiment.source.unit} per seed", color=GREY)
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    several = experiment.seeds > 1
-    axes.set_title(
-        f"Interquartile mean of {experiment.seeds} seeds, 95 % interval" if several else "1 seed", color=GREY
-    )
+    if len(paths) > 1:
+        title = "Interquartile means over seeds, 95 % intervals"
+    else:
+        title = f"Interquartile mean of {experiment.seeds} seeds, 95 % interval" if experiment.seeds > 1 else "1 seed"
+    axes.set_title(title, color=GREY)
     axes.grid(color="#dddddd", linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, loc="best", fontsize=9)
     figure.savefig(target)
+
+
+def line(color: str, steps: Any) -> dict[str, Any]:
+    """The look of a curve over `steps` [E]; one of a single evaluation would else not be seen."""
+    return {"color": color, "linewidth": 2, "marker": "o" if len(steps) == 1 else None}
 
 
 def predictions(path: Path) -> list[Path]:

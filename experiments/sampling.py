@@ -12,6 +12,7 @@ from jax import numpy as jnp
 
 from experiments.evaluation import Restored, state_of
 from generative import waves
+from jaxrl.core import checks
 
 NUM_LATENTS = 10  # that are shown at most
 NUM_STEPS = 9  # from one end of a traversal or interpolation to the other
@@ -39,6 +40,7 @@ def draw(
         ValueError: what was trained makes nothing, draws in one way alone, knows no such class, or has fewer test
             examples.
     """
+    checks.at_least_one(count=count)
     _, experiment, program, _ = restored
     names = ("sample", "translate", "reconstruct")
     ways = [name for name in names if getattr(program.learner, name, None) is not None]

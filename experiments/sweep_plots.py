@@ -10,11 +10,12 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
-from experiments.plots import COLORS, GREY
+from experiments.plots import COLORS, GREY, line
 from jaxrl.core import checks, results
 
 COLOR_MAP = colormaps["viridis"]
 WIDE = 30.0  # a range whose high end is so many times the low one is drawn in logarithms
+LEAST_GAP = 0.09  # between ticks, of an axis: closer ones would be written over each other
 PLATE = {"boxstyle": "round", "facecolor": "white", "alpha": 0.7, "linewidth": 0}
 
 
@@ -50,11 +51,11 @@ def curves(found: Any) -> Figure:
             continue
         values = found.isel(point)
         label = ", ".join(f"{name} {_short(values[name].item())}" for name in results.names(found))
-        style = {"color": COLORS[place], "zorder": 3 + len(order) - place}
-        axes.plot(curve["step"], _finite(curve["mean"]), linewidth=2, label=label, **style)
+        above = {"zorder": 3 + len(order) - place}
+        axes.plot(curve["step"], _finite(curve["mean"]), label=label, **line(COLORS[place], curve["step"]), **above)
         if found.sizes["seed"] > 1:
             low, high = _finite(curve["low"]), _finite(curve["high"])
-            axes.fill_between(curve["step"], low, high, alpha=0.2, linewidth=0, **style)
+            axes.fill_between(curve["step"], low, high, color=COLORS[place], alpha=0.2, linewidth=0, **above)
     if results.names(found):
         axes.legend(fontsize=7, framealpha=0.7)
     return figure
@@ -201,7 +202,12 @@ def _scaled(values: np.ndarray) -> tuple[np.ndarray, dict[float, str]]:
     span = float(high - low) or 1.0
     few = np.unique(numbers[np.isfinite(numbers)])
     shown = few if len(few) <= 6 else np.quantile(few, [0, 0.25, 0.5, 0.75, 1], method="closest_observation")
-    return (scale(numbers) - low) / span, {float((scale(each) - low) / span): _short(float(each)) for each in shown}
+    ticks: dict[float, str] = {}
+    for each in shown:
+        place = float((scale(each) - low) / span)
+        if all(abs(place - other) >= LEAST_GAP for other in ticks):
+            ticks[place] = _short(float(each))
+    return (scale(numbers) - low) / span, ticks
 
 
 def _is_wide(values: np.ndarray) -> bool:

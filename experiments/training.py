@@ -220,12 +220,17 @@ def _run(advance: Any, runs: Any, program: Program) -> tuple[Any, dict[str, np.n
     return jax.block_until_ready(runs), jax.device_get(metrics)
 
 
+def plural(count: int, noun: str) -> str:
+    """`count` and what is counted."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 def _plan(experiment: Experiment, program: Program) -> str:
     seeds = "1 seed" if experiment.seeds == 1 else f"{experiment.seeds} seeds in one program"
     steps = program.num_updates * program.steps_per_update
     return (
-        f"{experiment}: {seeds}, {steps:,} {experiment.source.unit} each ({program.num_updates:,} updates of "
-        f"{program.steps_per_update:,}), {program.num_chunks} evaluations, on {jax.default_backend()}."
+        f"{experiment}: {seeds}, {steps:,} {experiment.source.unit} each ({plural(program.num_updates, 'update')} of "
+        f"{program.steps_per_update:,}), {plural(program.num_chunks, 'evaluation')}, on {jax.default_backend()}."
     )
 
 

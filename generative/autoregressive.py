@@ -255,7 +255,10 @@ def check_examples(spec: data.Spec, x: Any) -> None:
             "give an array [N, *shape] of its own shape and channels."
         )
     if not (jnp.issubdtype(x.dtype, jnp.integer) or x.dtype == bool):
-        raise ValueError(f"{x.dtype} examples given to a model of integers below {spec.levels}: do not scale them.")
+        raise ValueError(
+            f"{x.dtype} examples given to a model of integers below {spec.levels}: give them as they are, "
+            f"and samples x as round(x * {(spec.levels or 2) - 1})."
+        )
     if not isinstance(x, jax.core.Tracer) and x.size:
         values, levels = np.asarray(x), spec.levels or 0
         low, high = values.min(), values.max()

@@ -361,8 +361,9 @@ def _binarized_mnist(folder: str | Path | None) -> dict[str, Any]:
     path, searched = _find([file], ["", "mnist", "binarized_mnist"], folder)
     if path is None:
         raise FileNotFoundError(
-            f"binarized_mnist: no {file} in {searched}; name the folder that holds it (folder=..., or the environment "
-            f"variable {FOLDER_VARIABLE}), or make it from Larochelle's binarized_mnist_{{train,valid,test}}.amat: "
+            f"binarized_mnist: no {file} in {searched}; name the folder that holds it (--data-folder, in Python "
+            f"folder=..., or the environment variable {FOLDER_VARIABLE}), or make it from Larochelle's "
+            "binarized_mnist_{train,valid,test}.amat: "
             f"numpy.savez_compressed({file!r}, train=numpy.packbits(numpy.loadtxt(...).astype('uint8'), axis=-1), ...)."
         )
     splits = {}
@@ -445,8 +446,8 @@ def _find_mnist(name: str, folder: str | Path | None) -> Path:
     if path is not None:
         return path
     advice = (
-        f"put the four files of {MNIST_URL} into a folder and name it (folder=..., or the environment variable "
-        f"{FOLDER_VARIABLE})"
+        f"put the four files of {MNIST_URL} into a folder and name it (--data-folder, in Python folder=..., or the "
+        f"environment variable {FOLDER_VARIABLE})"
     )
     if folder or os.environ.get(FOLDER_VARIABLE):
         raise FileNotFoundError(f"mnist: no {name}[.gz] in {searched}; {advice}, or name none to download them.")
@@ -503,12 +504,14 @@ def _sounds(*makers: Callable[..., np.ndarray]) -> Callable[..., dict[str, Any]]
 
 
 def _wav(folder: str | Path | None, file: str = "", length: int = 1024, levels: int = 256) -> dict[str, Any]:
+    if not file:
+        raise ValueError("wav: which file? Give --data-kwargs file=name.wav, in Python file='name.wav'.")
     found, searched = _find([file], [""], folder)
     path = found or Path(file)
     if not path.is_file():
         raise FileNotFoundError(
-            f"wav: {path} is no file, and there is none of that name in {searched}: give file=name.wav and the folder "
-            f"that holds it (folder=..., or the environment variable {FOLDER_VARIABLE})."
+            f"wav: {path} is no file, and there is none of that name in {searched}: name the folder that holds it "
+            f"(--data-folder, in Python folder=..., or the environment variable {FOLDER_VARIABLE})."
         )
     pressure, rate = waves.read_wav(path)
     sound = waves.encode(pressure, levels)

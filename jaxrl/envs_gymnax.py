@@ -45,6 +45,9 @@ def make(name: str, **kwargs: Any) -> tuple[Env, Any]:
             f"{name} does not take {', '.join(unknown)}. Its constructor takes {_describe(accepted)}; "
             f"its parameters are {', '.join(fields)}."
         )
+    for key, value in changes.items():
+        if np.asarray(value).dtype.kind not in "biuf":
+            raise ValueError(f"{name}: {key}={value!r} is no number, as its parameters are.")
     return adapt(env, dataclasses.replace(params, **changes) if changes else params, name)
 
 

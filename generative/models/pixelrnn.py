@@ -25,7 +25,6 @@ from generative.layers import Conv, ConvParams
 from generative.model import Model
 from jaxrl.core import checks, fit
 
-RECURRENCES = ("row", "diagonal")
 METHODS = autoregressive.METHODS
 EVAL_BATCH = 50  # examples evaluated at once
 

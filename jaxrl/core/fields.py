@@ -133,6 +133,9 @@ def _static(name: str, value: Any, base: Any) -> Any:
     value = value.item() if isinstance(value, np.generic) else tuple(value) if isinstance(value, list) else value
     if isinstance(value, int) and isinstance(base, float) and not isinstance(value, bool):
         value = float(value)
+    if dataclasses.is_dataclass(base) and isinstance(value, PLAIN):
+        inner = " or ".join(f"{name}.{field.name}" for field in dataclasses.fields(base))
+        raise ValueError(f"{name}={value!r} stands for a whole {type(base).__name__}: sweep {inner}.")
     if isinstance(base, PLAIN) and isinstance(value, PLAIN) and type(value) is not type(base):
         kinds = f"a {type(value).__name__}, where Config has a {type(base).__name__}"
         raise ValueError(f"{name}={value!r} is {kinds}.")

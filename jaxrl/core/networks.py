@@ -16,7 +16,7 @@ from flax import linen as nn
 from jax import Array, lax, random
 from jax import numpy as jnp
 
-from jaxrl.core import products
+from jaxrl.core import checks, products
 
 Activation = Literal["tanh", "relu", "silu", "gelu", "elu", "leaky_relu"]
 Dtype = Literal["float32", "bfloat16"]
@@ -317,8 +317,9 @@ def build(
     A key turns on dropout, and the noise in the weights of the fully connected layers if they are `noisy`.
 
     Raises:
-        ValueError: a CNN given anything but images [H, W, C], or images smaller than its kernels.
+        ValueError: a CNN given anything but images [H, W, C], or images smaller than its kernels; layers without units.
     """
+    checks.at_least_one(**{f"hidden[{layer}]": size for layer, size in enumerate(description.hidden)})
     if isinstance(description, CNN):
         _check_images(description, in_shape)
     module = _Stack(description, out_size, out_scale, noisy)
