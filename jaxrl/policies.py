@@ -148,6 +148,23 @@ def encoder(spec: Spec) -> tuple[Callable[[Array], Array], tuple[int, ...]]:
     return lambda obs: jax.nn.one_hot(obs, spec.num_obs), (spec.num_obs,)
 
 
+def uniform(spec: Spec) -> Callable[[Array, Array], tuple[Array, None]]:
+    """A policy that knows nothing: `(key, obs [N, ...]) -> (action [N, *action_shape], None)`.
+
+    Raises:
+        ValueError: continuous actions without bounds.
+    """
+    if isinstance(spec.action, Discrete):
+        num_actions = spec.action.num
+        return lambda key, obs: (random.randint(key, (len(obs),), 0, num_actions), None)
+    box = bounds(spec)
+
+    def act(key: Array, obs: Array) -> tuple[Array, None]:
+        return random.uniform(key, (len(obs), *box.low.shape), minval=box.low, maxval=box.high), None
+
+    return act
+
+
 def deterministic(spec: Spec, description: networks.MLP | networks.CNN) -> networks.Network:
     """Network with `apply(params, obs [..., *obs_shape]) -> action [..., *action_shape]`: tanh moved to the bounds.
 

@@ -131,6 +131,7 @@ def test_arguments_reach_constructor_and_parameters():
         ("cartpole", {}, ["'cartpole'", "CartPole-v1"]),
         ("xyzzy", {}, ["'xyzzy'", "Breakout-MinAtar", "Pendulum-v1"]),
         ("CartPole-v1", {"lenght": 1.0}, ["CartPole-v1", "lenght", "no arguments", "length"]),
+        ("CartPole-v1", {"length": "abc"}, ["CartPole-v1", "length='abc' is no number"]),
         ("Catch-bsuite", {"rowz": 3}, ["rowz", "rows: int = 10"]),
         ("MetaMaze-misc", {"maze_size": 4}, ["maze_size=4", "rf_size: int = 3"]),
         ("FrozenLake-misc", {"map_name": "9x9"}, ["8x8"]),

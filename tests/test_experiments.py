@@ -343,6 +343,8 @@ def test_diverged_seed_is_marked_and_harms_no_other(capsys):
 def test_dated_folders_do_not_collide():
     one, other = (training.train(toy(steps=4)).folder for _ in range(2))
     assert one != other and one.parent == other.parent == Path("runs")
+    tabular = replace(toy(steps=4), source=sources.Environment("tabular/CliffWalking"))
+    assert folder.create(None, tabular, {}).parent == Path("runs")
 
 
 # Stopping and going on
@@ -609,6 +611,7 @@ def test_list_and_help(capsys):
     printed = capsys.readouterr().out
     for name in (*registry.LEARNERS, *presets.PRESETS, "CartPole-v1", "Breakout-MinAtar", "digits", "mnist"):
         assert name in printed
+    assert all(f"\n  {name}  " in printed for name in (*registry.LEARNERS, *presets.PRESETS))  # no columns that meet
     assert cli.main(["--help"]) == 0
     printed = capsys.readouterr().out
     assert all(word in printed for word in ("train", "resume", "evaluate", "plot", "list"))

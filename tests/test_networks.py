@@ -158,6 +158,12 @@ def test_cnn_refuses_what_is_no_image(in_shape):
         networks.build(CNN, in_shape, 3)
 
 
+@pytest.mark.parametrize("description", [networks.MLP((5, 0)), networks.CNN(hidden=(5, -8))])
+def test_layers_without_units_are_refused(description):
+    with pytest.raises(ValueError, match=r"hidden\[1\]=.* must be at least 1"):
+        networks.build(description, (10, 10, 2), 3)
+
+
 def test_cnn_refuses_images_smaller_than_its_kernels():
     description = networks.CNN((4, 4), (3, 3), (2, 1))
     networks.build(description, (7, 8, 1))

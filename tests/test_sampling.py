@@ -40,6 +40,8 @@ def test_labels_and_seeds_are_those_asked_for(conditional):
 
 
 def test_what_cannot_be_drawn_is_refused(conditional, tmp_path):
+    with pytest.raises(ValueError, match="count=0 must be at least 1"):
+        sampling.draw(conditional, 0)
     with pytest.raises(ValueError, match=r"Label 10 .* classes 0 to 9"):
         sampling.draw(conditional, 4, label=10)
     with pytest.raises(ValueError, match="Seed 7 was not trained, seeds 5 to 6"):

@@ -348,8 +348,13 @@ def test_pictures_of_a_sweep(whole, capsys):
     names = [Path(line).name for line in capsys.readouterr().out.splitlines()]
     assert names == ["curves.png", "sensitivity.png", "heat.png", "parallel.png"]
     assert all((Path("run") / name).read_bytes()[:4] == b"\x89PNG" for name in names)
-    assert cli.main("plot run --heat batch rat".split()) == 2
-    assert "did you mean rate" in capsys.readouterr().err
+    for line, said in (
+        ("plot run --heat batch rat", "did you mean rate"),
+        ("plot run ../other", "run is a sweep: `python -m experiments compare`"),
+        ("sample run", "run is a sweep: `python -m experiments extract run`"),
+    ):
+        assert cli.main(line.split()) == 2
+        assert said in capsys.readouterr().err
 
 
 def test_pictures_show_what_was_found(found):
@@ -370,6 +375,8 @@ def test_a_wide_range_is_drawn_in_logarithms_and_words_in_order():
     places, ticks = sweep_plots._scaled(np.array([1e-4, 1e-3, 1e-2]))
     np.testing.assert_allclose(places, [0, 0.5, 1])
     assert list(ticks.values()) == ["0.0001", "0.001", "0.01"]
+    _, ticks = sweep_plots._scaled(np.array([1.0, 1.01, 1.02, 2.0]))
+    assert list(ticks.values()) == ["1", "2"]  # no two written over each other
     places, ticks = sweep_plots._scaled(np.array(["tanh", "relu", "tanh"]))
     np.testing.assert_array_equal(places, [1, 0, 1])
     assert ticks == {0.0: "relu", 1.0: "tanh"}
@@ -421,6 +428,7 @@ BAD = {
     "sweep toy --spend population --over rate=log:0.1:1": "say how many points",
     "sweep toy --spend population --points 4 --over batch=4,8": "changes hyperparameters within ranges",
     "sweep toy --spend population --points 3 --over rate=log:0.1:1": "at least one must copy",
+    "sweep ppo --over optimizer=adam,sgd": "stands for a whole Optimizer: sweep optimizer.name or",
     "extract single": "no sweep",
     "extract": "Which run?",
     "compare": "Which runs?",

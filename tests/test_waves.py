@@ -69,7 +69,7 @@ def test_a_file_is_found_in_the_data_folder(tmp_path, monkeypatch):
     monkeypatch.setenv(data.FOLDER_VARIABLE, str(tmp_path))
     spec, _ = data.load("wav", file="a.wav", length=8)
     assert (spec.shape, spec.rate) == ((8,), 11025)
-    with pytest.raises(FileNotFoundError, match=f"wav: b.wav is no file, .* in {tmp_path}: give file=name.wav"):
+    with pytest.raises(FileNotFoundError, match=f"wav: b.wav is no file, .* in {tmp_path}: name the folder"):
         data.load("wav", file="b.wav")
 
 
@@ -83,6 +83,8 @@ def test_other_files_are_refused(tmp_path):
         (tmp_path / "b.wav").write_bytes(whole[:length])
         with pytest.raises(ValueError, match=r"b\.wav is no whole WAV file"):
             waves.read_wav(tmp_path / "b.wav")
+    with pytest.raises(ValueError, match=r"which file\? Give --data-kwargs file=name\.wav"):
+        data.load("wav", tmp_path)
     with pytest.raises(ValueError, match=r"the 20 samples of .* give fewer than 3 pieces of length=8"):
         data.load("wav", tmp_path, file="c.wav", length=8)
 

@@ -15,7 +15,7 @@ from experiments.experiment import over_seeds
 from jaxrl import envs, policies, rollout
 from jaxrl.core import keys, loop
 from jaxrl.core.networks import MLP
-from jaxrl.envs import Discrete, Spec
+from jaxrl.envs import Spec
 
 # Of products: a layer of 64 units at small batches and a whole one, the autoencoder's first, a masked convolution.
 SIZES = ((128, 64, 64), (256, 64, 64), (2048, 64, 64), (100, 784, 200), (12_544, 288, 32))
@@ -86,9 +86,7 @@ def of_agent(name: str, task: tasks.OnPolicy | tasks.OffPolicy, rounds: int) -> 
         return cursor, path.extra
 
     def wander(run, _, env_params):
-        def policy(key, obs):
-            return _random_action(env.spec.action, key, task.num_envs), None
-
+        policy = policies.uniform(env.spec)
         return rollout.collect(env, policy, run.state.cursor, env_params, keys.unrolled(run.key), length)[0]
 
     given = hparams, env_params
@@ -110,12 +108,6 @@ def critic(task: tasks.OnPolicy | tasks.OffPolicy, spec: Spec) -> Callable[[Any,
     description = MLP(task.hidden, task.activation)  # type: ignore[arg-type]
     network = policies.actor_critic(spec, policies.head(spec.action, "gaussian"), description)
     return lambda state, obs: network.apply(state.fit.params, obs)[1]
-
-
-def _random_action(space: Any, key: jax.Array, count: int) -> jax.Array:
-    if isinstance(space, Discrete):
-        return random.randint(key, (count,), 0, space.num)
-    return random.uniform(key, (count, *space.shape), minval=jnp.array(space.low), maxval=jnp.array(space.high))
 
 
 class Product(NamedTuple):

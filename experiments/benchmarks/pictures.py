@@ -49,8 +49,8 @@ def beside_others(rows: Rows, axes: Axes) -> None:
         places = [tasks.index(row["task"]) for row in mine]
         axes.plot([row["steps_per_second"] for row in mine], places, "o", color=color, label=name)
         for row, place in zip(mine, places, strict=True):
-            ratio = "" if name == contest.OURS else f"ours {row['ours_over_theirs']:.3g} times"
-            axes.text(row["steps_per_second"], place - 0.1, ratio, fontsize=7, color=GREY, ha="center")
+            ratio = "" if name == contest.OURS else f"ours \N{MULTIPLICATION SIGN}{row['ours_over_theirs']:.3g}"
+            axes.text(row["steps_per_second"], place - 0.22, ratio, fontsize=6.5, color=GREY, ha="center")
     axes.set_yticks(range(len(tasks)), tasks, fontsize=8)
     axes.set_ylim(len(tasks) - 0.5, -0.7)
     axes.set_xscale("log")

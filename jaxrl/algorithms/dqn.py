@@ -266,11 +266,8 @@ def make(env: Env, config: Config, network: networks.Network | None = None) -> r
         buffer = replay.init(env.spec, cursor.obs, config.capacity, prioritized=config.prioritized)
         state = State(fitted, params, buffer, cursor, jnp.int32(0), jnp.asarray(hparams.epsilon, jnp.float32))
 
-        def policy(key, obs):
-            return random.randint(key, (config.num_envs,), 0, num_actions), None
-
         keys = random.split(warmup_key, config.warmup // config.num_envs)
-        return lax.scan(partial(remember, env_params, policy), state, keys)[0]
+        return lax.scan(partial(remember, env_params, policies.uniform(env.spec)), state, keys)[0]
 
     def explore(params, epsilon, key, obs):
         noise_key, epsilon_key = random.split(key)

@@ -140,12 +140,8 @@ def make(
         buffer = replay.init(env.spec, cursor.obs, config.capacity)
         state = State(actor_fit, critics_fit, temperature_fit, critic_params, buffer, cursor)
 
-        def uniform(key, obs):
-            shape = config.num_envs, *bounds.low.shape
-            return random.uniform(key, shape, minval=bounds.low, maxval=bounds.high), None
-
         keys = random.split(warmup_key, config.warmup // config.num_envs)
-        return lax.scan(partial(remember, env_params, uniform), state, keys)[0]
+        return lax.scan(partial(remember, env_params, policies.uniform(env.spec)), state, keys)[0]
 
     def gradient_step(hparams, state, draw):
         key, batch = draw

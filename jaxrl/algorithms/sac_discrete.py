@@ -13,7 +13,7 @@ import jax
 from jax import Array, lax, random
 from jax import numpy as jnp
 
-from jaxrl import replay, rollout, values
+from jaxrl import policies, replay, rollout, values
 from jaxrl.core import fit, networks
 from jaxrl.envs import Env, Spec
 
@@ -132,11 +132,8 @@ def make(
         buffer = replay.init(env.spec, cursor.obs, config.capacity)
         state = State(actor_fit, critics_fit, temperature_fit, critic_params, buffer, cursor)
 
-        def uniform(key, obs):
-            return random.randint(key, (config.num_envs,), 0, num_actions), None
-
         keys = random.split(warmup_key, config.warmup // config.num_envs)
-        return lax.scan(partial(remember, env_params, uniform), state, keys)[0]
+        return lax.scan(partial(remember, env_params, policies.uniform(env.spec)), state, keys)[0]
 
     def gradient_step(hparams, state, batch):
         temperature = jnp.exp(state.temperature.params)

@@ -128,12 +128,8 @@ def make(
         buffer = replay.init(env.spec, cursor.obs, config.capacity)
         state = State(actor_fit, critics_fit, params, buffer, cursor, jnp.asarray(hparams.noise, jnp.float32))
 
-        def policy(key, obs):
-            shape = config.num_envs, *bounds.low.shape
-            return random.uniform(key, shape, minval=bounds.low, maxval=bounds.high), None
-
         keys = random.split(warmup_key, config.warmup // config.num_envs)
-        return lax.scan(partial(remember, env_params, policy), state, keys)[0]
+        return lax.scan(partial(remember, env_params, policies.uniform(env.spec)), state, keys)[0]
 
     def explore(params, scale, key, obs):
         return disturb(key, actor.apply(params, obs), scale, jnp.inf, bounds), None
