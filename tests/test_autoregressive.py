@@ -485,7 +485,7 @@ def test_bad_data_is_refused(module):
         model.log_prob(params, x.at[0].set(4))
     with pytest.raises(ValueError, match=r"shape \(2, 2, 1\) given to a model of mine, \(2, 2, 3\)"):
         model.log_prob(params, x[..., :1])
-    with pytest.raises(ValueError, match="do not scale"):
+    with pytest.raises(ValueError, match="give them as they are"):
         model.complete(random.key(0), state, x / 3, True)
     with pytest.raises(ValueError, match="did you mean naive"):
         model.sample(random.key(0), state, 2, method="native")
