@@ -30,9 +30,7 @@ class Experiment:
     source: sources.Environment | sources.Data = field(metadata=FLAT)  # what it learns from
     config: Any = field(metadata=FLAT)  # the learner's Config
     hparams: Any = field(metadata=FLAT)  # the learner's Hyperparams
-    steps: int = (
-        500_000  # environment steps, or examples seen, per seed; rounded up to whole intervals between evaluations
-    )
+    steps: int = 500_000  # environment steps or examples of each seed; rounded up to whole intervals of evaluation
     evaluations: int = 50  # during the run, evenly spaced: about as many
     seed: int = 0  # the first seed
     seeds: int = 1  # consecutive seeds, trained together in one program

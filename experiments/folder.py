@@ -35,10 +35,8 @@ def create(path: str | None, experiment: Experiment, content: dict[str, Any]) ->
     check_free(path)
     if path is None:
         date = datetime.datetime.now().strftime("%Y-%m-%d-%H%M%S")
-        name = Path("runs") / f"{date}-{experiment.algorithm}-{str(experiment.source).replace('/', '-')}".replace(
-            " ", "-"
-        )
-        folder = _unused(name)
+        name = f"{date}-{experiment.algorithm}-{experiment.source}"
+        folder = _unused(Path("runs") / name.replace(" ", "-").replace("/", "-"))
     else:
         folder = Path(path)
     folder.mkdir(parents=True, exist_ok=path is not None)
