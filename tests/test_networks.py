@@ -299,3 +299,12 @@ def test_bfloat16_computes_near_float32_on_float32_parameters(kind, in_shape):
     assert dots and all("bf16" in line for line in dots)
     gradients = jax.eval_shape(jax.grad(lambda params: half.apply(params, x).sum()), params)
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(gradients))
+
+
+@pytest.mark.parametrize("dueling", [False, True])
+def test_the_last_hidden_layer_adds_its_input_if_asked_to(dueling):
+    x, outputs = random.normal(random.key(1), (5, 8)), []
+    for residual in (False, True):
+        network = networks.action_values(networks.MLP((8,), residual=residual), (8,), 3, dueling=dueling)
+        outputs.append(network.apply(network.init(random.key(0)), x))
+    assert abs(outputs[0] - outputs[1]).max() > 0.01
