@@ -37,9 +37,6 @@ def make(spec: data.Spec, classifier_updates: int, *, features: bool = False, sp
     Raises:
         ValueError: features asked for where there is no classifier.
     """
-    # At random: the first ones of a split may all be of one class.
-    count = spec.num_valid if split == "valid" else spec.num_test
-    places = np.random.default_rng(0).permutation(count)[:MOST_POINTS]
     mixture = toys.MIXTURES.get(spec.name)
     images = len(spec.shape) == 3
     stacked = spec.name.startswith("stacked_")
@@ -77,6 +74,8 @@ def make(spec: data.Spec, classifier_updates: int, *, features: bool = False, sp
 
     def measure(params: Any, samples: Array, label: Array | None, source: data.Source) -> Metrics:
         held_out = getattr(source, split)
+        # At random: the first ones of a split may all be of one class.
+        places = np.random.default_rng(0).permutation(len(held_out.x))[:MOST_POINTS]
         real = points(params, data.scale(held_out.x[places], spec.levels))
         some = points(params, samples[:MOST_POINTS])
         found = {"mmd": quality.squared_mmd(real, some)}

@@ -90,17 +90,21 @@ def check(config: Any) -> None:
             f"batch_size={batch_size} asks for more transitions than warmup={warmup} collects: "
             f"use warmup={-(-batch_size // num_envs) * num_envs} or more."
         )
-    if capacity < 2 * num_envs:
-        raise ValueError(
-            f"capacity={capacity} holds less than two transitions of each of num_envs={num_envs}: "
-            f"use capacity={2 * num_envs} or more."
-        )
+    _check_capacity(capacity, num_envs)
     if capacity < warmup:
         raise ValueError(f"capacity={capacity} cannot hold the warmup={warmup}: use capacity={warmup} or more.")
     if warmup < n_step * num_envs:
         raise ValueError(
             f"warmup={warmup} ends before the first n_step={n_step} steps of each of num_envs={num_envs}: "
             f"use warmup={n_step * num_envs} or more."
+        )
+
+
+def _check_capacity(capacity: int, num_envs: int) -> None:
+    if capacity < 2 * num_envs:
+        raise ValueError(
+            f"capacity={capacity} holds less than two transitions of each of {num_envs} environments: "
+            f"use at least {2 * num_envs}."
         )
 
 
@@ -111,11 +115,7 @@ def init(spec: Spec, obs: Array, capacity: int, *, prioritized: bool = False) ->
         ValueError: a capacity below two transitions for each environment, as many as a time limit takes at once.
     """
     num_envs, flat = len(obs), _flat(obs)
-    if capacity < 2 * num_envs:
-        raise ValueError(
-            f"capacity={capacity} holds less than two transitions of each of {num_envs} environments: "
-            f"use at least {2 * num_envs}."
-        )
+    _check_capacity(capacity, num_envs)
     num_slots = capacity // num_envs * num_envs + num_envs  # the newest observations have no transition yet
     action_shape, dtype = ((), jnp.int32) if isinstance(spec.action, Discrete) else (spec.action.shape, jnp.float32)
     return Buffer(

@@ -423,7 +423,7 @@ def recurrent(description: Recurrent, in_shape: tuple[int, ...], out_size: int, 
     def init(key: Array) -> dict[str, Any]:
         torso_key, input_key, hidden_key, top_key = random.split(key, 4)
         torso_params = torso.init(torso_key)
-        in_size = jax.eval_shape(torso.apply, torso_params, jnp.zeros((1, *in_shape))).shape[-1]
+        (in_size,) = out_shape(torso, in_shape)
 
         def kernel(key: Array, rows: int) -> Array:  # orthogonal for each gate
             return jnp.concatenate([orthogonal()(key, (rows, size)) for key in random.split(key, gates)], axis=1)
