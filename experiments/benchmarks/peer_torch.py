@@ -115,7 +115,7 @@ def begin_at_mean(model: Autoencoder, images: torch.Tensor) -> None:
 def batches(images: torch.Tensor, size: int) -> Iterator[torch.Tensor]:
     """All of `images` in a new order, again and again."""
     while True:
-        for chosen in torch.randperm(len(images)).split(size):
+        for chosen in torch.randperm(len(images), device=images.device).split(size):
             yield images[chosen]
 
 
@@ -127,8 +127,11 @@ def start(task: dict[str, Any]) -> protocol.Ready:
     train, test = (torch.from_numpy(stored[split]).float().flatten(1) for split in ("train", "test"))
     train = train[: task["num_images"]]
 
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    train, test = train.to(device), test.to(device)
+
     def fit(steps):
-        model = build(task)
+        model = build(task).to(device)
         if task["algorithm"] == "vae":
             begin_at_mean(model, train)
         optimizer = torch.optim.Adam(model.parameters(), lr=task["learning_rate"])
@@ -138,6 +141,8 @@ def start(task: dict[str, Any]) -> protocol.Ready:
             if bound < math.inf:
                 nn.utils.clip_grad_norm_(model.parameters(), bound)
             optimizer.step()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
         return model
 
     def score(model):
@@ -154,7 +159,8 @@ def start(task: dict[str, Any]) -> protocol.Ready:
 
     begin = time.perf_counter()
     fit(1)
-    return protocol.Ready(play, time.perf_counter() - begin, "cpu", ("torch",))
+    name = torch.cuda.get_device_name() if device.type == "cuda" else "cpu"
+    return protocol.Ready(play, time.perf_counter() - begin, name, ("torch",))
 
 
 if __name__ == "__main__":
