@@ -12,7 +12,6 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -58,7 +57,7 @@ def subject(learner: str) -> tuple[str, Experiment]:
 
 
 def kinds(text: str) -> dict[str, str]:
-    """Kind of each operation of a compiled program, by name; those that contain others are left out.
+    """Kind of each operation of a compiled program, by its name in a profile; those that contain others are left out.
 
     A fusion is a product if one is in it, and a move if all it does is to move.
     """
@@ -79,22 +78,42 @@ def kinds(text: str) -> dict[str, str]:
             return "products"
         return "moves" if codes - NEITHER and not codes - NEITHER - MOVES else "arithmetic"
 
-    return {name: kind(code, called) for name, code, called in found if code not in CONTROL}
+    return {plain(name): kind(code, called) for name, code, called in found if code not in CONTROL}
 
 
-def profile(call: Callable[[], Any]) -> tuple[dict[str, float], dict[str, int]]:
-    """Milliseconds and number of runs of each operation during one call of a compiled program, by its name."""
-    milliseconds: defaultdict[str, float] = defaultdict(float)
-    runs: Counter[str] = Counter()
+def plain(name: str) -> str:
+    """The name of an operation as that of a GPU's kernel is written."""
+    return re.sub(r"[.\-]", "_", name)
+
+
+class Event(NamedTuple):
+    """An operation as it ran."""
+
+    operation: str
+    begin: float  # milliseconds
+    milliseconds: float
+
+
+def profile(call: Callable[[], Any]) -> list[Event]:
+    """What ran during one call of a compiled program."""
     with tempfile.TemporaryDirectory() as folder:
         with jax.profiler.trace(folder):
             call()
         (trace,) = Path(folder).rglob("*.trace.json.gz")
-        for event in json.loads(gzip.decompress(trace.read_bytes()))["traceEvents"]:
-            if name := event.get("args", {}).get("hlo_op"):
-                milliseconds[name] += event["dur"] / 1e3
-                runs[name] += 1
-    return milliseconds, runs
+        events = json.loads(gzip.decompress(trace.read_bytes()))["traceEvents"]
+    # On a GPU `hlo_op` may be a graph of many kernels; an event's own name is that of the kernel.
+    ran = [event for event in events if "hlo_op" in event.get("args", {})]
+    return [Event(plain(event["name"]), event["ts"] / 1e3, event["dur"] / 1e3) for event in ran]
+
+
+def shares(events: Sequence[Event], kind_of: dict[str, str]) -> dict[str, float]:
+    """Of the time of `events`, each kind's share; libraries' kernels, which no program names, count by theirs."""
+    spent = dict.fromkeys(PARTS, 0.0)
+    for event in events:
+        foreign = "products" if "gemm" in event.operation else "moves" if "Mem" in event.operation else None
+        if kind := kind_of.get(event.operation, foreign):
+            spent[kind] += event.milliseconds
+    return {kind: each / sum(spent.values()) for kind, each in spent.items()}
 
 
 def of_learner(learner: str, rounds: int, longest: float = 0.1) -> Row:
@@ -111,11 +130,8 @@ def of_learner(learner: str, rounds: int, longest: float = 0.1) -> Row:
     few = steady.compiled(chunk(PROFILED), PROFILED, runs, *given)
     many = max(1, int(longest * steady.speed(few)))
     whole = steady.compiled(chunk(many), many, runs, *given)
-    milliseconds, times = profile(few.call)
-    found = {operation: kind for operation, kind in kinds(few.text() or "").items() if operation in times}
-    spent = dict.fromkeys(PARTS, 0.0)
-    for operation, kind in found.items():
-        spent[kind] += milliseconds[operation]
+    kind_of = kinds(few.text() or "")
+    events = [event for event in profile(few.call) if event.operation in kind_of]
     floating = counting.products(jax.make_jaxpr(chunk(1))(runs, *given).jaxpr)
     return Row(
         learner=learner,
@@ -123,8 +139,8 @@ def of_learner(learner: str, rounds: int, longest: float = 0.1) -> Row:
         steps=program.steps_per_update,
         milliseconds=1e3 / steady.medians({"whole": whole}, rounds)["whole"],
         floor=floating / ceilings.product(2048, 64, 64, rounds, 200).product_gflops / 1e6,
-        operations=round(sum(times[operation] for operation in found) / PROFILED),
-        **{kind: spent[kind] / sum(spent.values()) for kind in PARTS},
+        operations=round(len(events) / PROFILED),
+        **shares(events, kind_of),
     )
 
 

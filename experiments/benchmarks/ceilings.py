@@ -68,6 +68,12 @@ def layer(task: tasks.Images) -> tuple[int, int, int]:
 
 def of_agent(name: str, task: tasks.OnPolicy | tasks.OffPolicy, rounds: int) -> Share:
     """Training, acting and environment in alternation."""
+    found = steady.medians(programs(task), rounds)
+    return Share(name, **found, share_of_acting=found["training"] / found["acting"])
+
+
+def programs(task: tasks.OnPolicy | tasks.OffPolicy) -> dict[str, steady.Program]:
+    """A training, less evaluation, and its ceilings: `training`, `acting` and `environment`, their work in steps."""
     agent, hparams, env_params, num_updates, steps_per_update = ours.agent(task)
     env, _ = envs.make(task.env)
     learner = agent._replace(evaluate=lambda *_: {})
@@ -96,9 +102,7 @@ def of_agent(name: str, task: tasks.OnPolicy | tasks.OffPolicy, rounds: int) -> 
         "acting": act,
         "environment": wander,
     }
-    programs = {name: steady.compiled(over_seeds(part, task.seeds), work, runs, *given) for name, part in parts.items()}
-    found = steady.medians(programs, rounds)
-    return Share(name, **found, share_of_acting=found["training"] / found["acting"])
+    return {name: steady.compiled(over_seeds(part, task.seeds), work, runs, *given) for name, part in parts.items()}
 
 
 def critic(task: tasks.OnPolicy | tasks.OffPolicy, spec: Spec) -> Callable[[Any, jax.Array], jax.Array | None]:

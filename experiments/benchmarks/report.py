@@ -1,15 +1,15 @@
 """Every benchmark by name, printed as it comes and stored with the machine it ran on."""
 
+import dataclasses
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import jax
 
 from experiments import folder
-from experiments.benchmarks import anatomy, ceilings, contest, cores, sampling, scaling, searching, tasks
+from experiments.benchmarks import accelerator, anatomy, ceilings, contest, cores, sampling, scaling, searching, tasks
 from jaxrl.core import checks
 
 AXES = ("environments", "lanes", "capacity", "side", "updates")
@@ -18,7 +18,7 @@ AXES = ("environments", "lanes", "capacity", "side", "updates")
 def names() -> list[str]:
     """Of all benchmarks."""
     scalings = (f"scaling-{axis}" for axis in AXES)
-    return ["hardware", *tasks.TASKS, "ceilings", "anatomy", "cores", *scalings, "sampling", "searching"]
+    return ["hardware", *tasks.TASKS, "ceilings", "anatomy", "cores", *scalings, "sampling", "searching", "accelerator"]
 
 
 def machine() -> dict[str, Any]:
@@ -34,7 +34,9 @@ def machine() -> dict[str, Any]:
 
 
 def run(chosen: Sequence[str], rounds: int, peers: Path | None, *, tiny: bool = False) -> dict[str, Any]:
-    """The benchmarks `chosen`, all if there are none. Returns what is stored as JSON.
+    """The benchmarks `chosen`. Returns what is stored as JSON.
+
+    All if there are none; on a CPU all but the accelerator's, which would take an hour there.
 
     `tiny` sizes only show that everything runs.
 
@@ -47,7 +49,8 @@ def run(chosen: Sequence[str], rounds: int, peers: Path | None, *, tiny: bool = 
     # A program from the cache would count as compiled at once.
     jax.config.update("jax_enable_compilation_cache", False)
     rows = []
-    for name in chosen or names():
+    everything = [name for name in names() if name != "accelerator" or jax.default_backend() != "cpu"]
+    for name in chosen or everything:
         for row in _benchmark(name, rounds, peers, tiny):
             print(_line(row), flush=True)
             rows.append({"benchmark": name, **row})
@@ -69,13 +72,17 @@ def _benchmark(name: str, rounds: int, peers: Path | None, tiny: bool) -> Iterab
     if name == "ceilings":
         measured = ("ppo-cartpole-4x1", "dqn-cartpole-10x1", "sac-pendulum-1x1", "vae") if tiny else tasks.TASKS
         return (ceilings.of_task(task, size(tasks.get(task)), rounds)._asdict() for task in measured)
+    if name == "accelerator":
+        few = {name: tasks.tiny(task) for name, task in accelerator.sizes().items()}
+        small = {name: dataclasses.replace(task, num_envs=4, seeds=1, steps=64) for name, task in few.items()}
+        return (row._asdict() for row in accelerator.run(rounds, small if tiny else None))
     if name == "anatomy":
         return (row._asdict() for row in anatomy.run(rounds, ("ddpg",) if tiny else ()))
     if name.startswith("scaling-"):
         axis = name.removeprefix("scaling-")
         small = {"capacity": (1000, 2000), "side": (8, 9)}.get(axis, (2, 3))
         return (point._asdict() for point in scaling.over(axis, rounds, small if tiny else None))
-    return [asdict(row) for row in contest.run(name, size(tasks.get(name)), rounds, peers)]
+    return [dataclasses.asdict(row) for row in contest.run(name, size(tasks.get(name)), rounds, peers)]
 
 
 def _line(row: dict[str, Any]) -> str:

@@ -1,0 +1,97 @@
+"""PPO as wide as an accelerator asks for: its speed, how much of the time the device works, and at what.
+
+Everything is one program on one device. What limits it shows in the columns: idle time between small operations, or
+operations other than products, which wait for memory.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import jax
+from jax import random
+
+from experiments import counting
+from experiments.benchmarks import anatomy, ceilings, ours, steady, tasks
+from experiments.experiment import over_seeds
+from jaxrl.core import loop
+
+
+class Row(NamedTuple):
+    """One training on one device, beside its acting."""
+
+    task: str
+    seeds: int  # trained together
+    num_envs: int  # of each
+    steps_per_second: float  # of all seeds together, median of the rounds
+    acting: float  # steps per second of the networks in the environments alone, without learning
+    megabytes: float  # of the whole program, as the compiler plans them
+    products_gflops: float  # multiplications and additions in products, billions a second
+    busy: float  # share of the time from the first operation to the last in which one runs, under a profile
+    operations: int  # that the device is given in an update
+    products: float  # share of the operations' time: matrix products, with what is fused to them
+    moves: float  # copies, gathers, slices and writes into arrays
+    arithmetic: float  # all else: elementwise, reductions, random bits
+
+
+def sizes() -> dict[str, tasks.OnPolicy]:
+    """Tasks, by name, of a hundred-odd thousand steps or more in an update."""
+    cartpole = tasks.get("ppo-cartpole-64x1")
+    breakout = tasks.get("ppo-breakout-64x1")
+    assert isinstance(cartpole, tasks.OnPolicy) and isinstance(breakout, tasks.OnPolicy)
+    wide = dataclasses.replace(cartpole, num_envs=2048)
+    update = wide.num_envs * wide.num_steps
+    return {
+        "ppo-cartpole-2048x1": dataclasses.replace(wide, steps=20 * update),
+        "ppo-cartpole-2048x64": dataclasses.replace(wide, seeds=64, steps=2 * update),
+        "ppo-breakout-1024x1": dataclasses.replace(breakout, num_envs=1024, num_steps=32, steps=30 * 1024 * 32),
+    }
+
+
+def run(rounds: int, chosen: dict[str, tasks.OnPolicy] | None = None) -> Iterator[Row]:
+    """Every size."""
+    for name, task in (chosen or sizes()).items():
+        yield measured(name, task, rounds)
+
+
+def measured(name: str, task: tasks.OnPolicy, rounds: int) -> Row:
+    """One of them."""
+    programs = ceilings.programs(task)
+    training = programs["training"]
+    speed = steady.medians({part: programs[part] for part in ("training", "acting")}, rounds)
+    kind_of = anatomy.kinds(training.text() or "")
+    events = anatomy.profile(training.call)
+    num_updates = ours.agent(task).num_updates
+    return Row(
+        task=name,
+        seeds=task.seeds,
+        num_envs=task.num_envs,
+        steps_per_second=speed["training"],
+        acting=speed["acting"],
+        megabytes=training.bytes_needed / 1e6,
+        products_gflops=products(task) * speed["training"] / 1e9,
+        busy=busy(events),
+        operations=round(len(events) / num_updates),
+        **anatomy.shares(events, kind_of),
+    )
+
+
+def products(task: tasks.OnPolicy) -> float:
+    """Multiplications and additions in products, per environment step."""
+    agent, hparams, source, _, steps_per_update = ours.agent(task)
+    learner = agent._replace(evaluate=lambda *_: {})
+    start = over_seeds(partial(loop.start, learner, num_updates=1), task.seeds)
+    runs = jax.eval_shape(start, random.split(random.key(0), task.seeds), hparams, source)
+    update = jax.make_jaxpr(over_seeds(partial(loop.chunk, learner, 1), task.seeds))(runs, hparams, source)
+    return counting.products(counting.live(update.jaxpr)) / (steps_per_update * task.seeds)
+
+
+def busy(events: Sequence[anatomy.Event]) -> float:
+    """Of the time from the first of `events` to the end of the last, the share in which at least one runs."""
+    covered, end = 0.0, -float("inf")
+    for event in sorted(events, key=lambda event: event.begin):
+        until = event.begin + event.milliseconds
+        covered += max(0.0, until - max(end, event.begin))
+        end = max(end, until)
+    return covered / (end - min(event.begin for event in events))
