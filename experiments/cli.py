@@ -50,7 +50,9 @@ or COMMAND RUN --help where the options depend on the run.
 Environment variables: JAXRL_DEBUG=1 shows where in the code an error arose; JAX_PLATFORMS=cpu chooses a device.
 Arithmetic: --network.dtype bfloat16 computes a network's layers in 16 bits, on parameters that stay at 32. How matrix
 products of 32 bits are computed is the device's choice (a TPU's is 16 bits, some GPUs' 19) unless
-JAX_DEFAULT_MATMUL_PRECISION=float32 asks for the slower, full one.
+JAX_DEFAULT_MATMUL_PRECISION=float32 asks for the slower, full one, of which all methods of sampling give the same.
+A GPU's compiler chooses among its products by trial: compiled anew, on another machine say, a run goes on as it would
+have but for last bits. XLA_FLAGS=--xla_gpu_deterministic_ops=true makes every compilation the same.
 Compiled programs are kept in the user's cache folder; JAX_COMPILATION_CACHE_DIR names another, and
 JAX_ENABLE_COMPILATION_CACHE=0 keeps none.
 """

@@ -89,9 +89,9 @@ def build(experiment: Experiment, loaded: tuple[Any, Any] | None = None) -> Prog
     learner = registry.get(experiment.algorithm).load().make(given, experiment.config)
     steps_per_update = experiment.config.steps_per_update
     wanted = math.ceil(experiment.steps / steps_per_update)
-    # Rounded up by less than one interval between evaluations; there may be more of them than asked for, never fewer.
-    eval_every = max(1, wanted // experiment.evaluations)
-    num_updates = eval_every * math.ceil(wanted / eval_every)
+    # Of the two intervals between evaluations that come closest to as many as asked for, the one that adds less.
+    intervals = math.ceil(wanted / experiment.evaluations), max(1, wanted // experiment.evaluations)
+    num_updates, eval_every = min((every * math.ceil(wanted / every), every) for every in intervals)
     if num_updates >= 2**31:
         raise ValueError(f"{experiment.steps} steps are {num_updates} updates, more than the counter holds (2**31).")
     one = devices.mesh(devices=jax.local_devices()[:1])

@@ -169,12 +169,16 @@ def check_sampler(
 ) -> Sampling:
     """Every method with the same key, each `sampler(key) -> [N, *shape]` integers or these divided by levels - 1.
 
+    Products are computed with all 32 bits: of the fewer that GPUs and TPUs take by default, each method has its own
+    rounding, and now and then a value falls on the other side.
+
     With `log_prob(x [B, *shape] int32) -> [B]`, the frequencies of the first method are held against all probabilities
     by a chi-square test, which a right sampler fails with the chance `significance`. That needs small shapes and many
     samples: inputs expected fewer than five times are counted together, and with the rarest other one if they are
     expected fewer than five times even so.
     """
-    drawn = {name: np.asarray(sampler(key)) for name, sampler in samplers.items()}
+    with jax.default_matmul_precision("float32"):
+        drawn = {name: np.asarray(sampler(key)) for name, sampler in samplers.items()}
     first, *others = drawn
     values = {name: x * (levels - 1) if np.issubdtype(x.dtype, np.floating) else x for name, x in drawn.items()}
     whole = {name: np.rint(x).astype(np.int64) for name, x in values.items()}

@@ -17,6 +17,7 @@ from jax import random
 
 from experiments import cli, registry
 from experiments.benchmarks import (
+    accelerator,
     anatomy,
     ceilings,
     contest,
@@ -306,12 +307,28 @@ ENTRY %main (x: f32[8,4], y: f32[4,2]) -> f32[8,2] {
   %layer = f32[8,2]{1,0} fusion(%x, %y), kind=kCustom, calls=%fused
   %both = (f32[8,2]{1,0}, s32[]) tuple(%layer, %i)
   %loop = (f32[8,2]{1,0}, s32[]) while(%both), condition=%more, body=%again
-  ROOT %out = f32[8,2]{1,0} exponential(%layer)
+  ROOT %out.1 = f32[8,2]{1,0} exponential(%layer)
 }
 """
     found = anatomy.kinds(text)
-    assert found["picked"] == "moves" and found["layer"] == "products" and found["out"] == "arithmetic"
+    assert found["picked"] == "moves" and found["layer"] == "products" and found["out_1"] == "arithmetic"
     assert "loop" not in found
+    ran = {"layer": 4.0, "out_1": 2.0, "sm90_gemm_cublas": 1.0, "MemcpyD2D": 3.0, "loop": 100.0}
+    events = [anatomy.Event(name, 0.0, milliseconds) for name, milliseconds in ran.items()]
+    assert anatomy.shares(events, found) == {"products": 0.5, "moves": 0.3, "arithmetic": 0.2}
+
+
+def test_a_device_is_busy_while_anything_runs():
+    events = [anatomy.Event("", begin, milliseconds) for begin, milliseconds in ((6.0, 2.0), (0.0, 4.0), (1.0, 1.0))]
+    assert accelerator.busy(events) == 6 / 8
+
+
+def test_an_accelerator_is_asked_for_by_name_on_a_cpu(monkeypatch):
+    monkeypatch.setattr(report, "machine", dict)
+    asked: list[str] = []
+    monkeypatch.setattr(report, "_benchmark", lambda name, *_: asked.append(name) or [])
+    report.run([], 1, None)
+    assert asked == [name for name in report.names() if name != "accelerator"]
 
 
 def test_every_learner_has_something_to_be_measured_with():

@@ -316,7 +316,11 @@ def test_run_folder_holds_what_repeats_the_run(capsys):
 
 def test_steps_are_rounded_up_by_less_than_an_interval():
     program = experiment.build(toy(steps=83, evaluations=4))
-    assert (program.num_updates, program.eval_every) == (25, 5)  # 83 steps are 21 updates of 4
+    assert (program.num_updates, program.eval_every) == (24, 6)  # 83 steps are 21 updates of 4
+    program = experiment.build(toy(steps=1222, evaluations=5))
+    assert (program.num_updates, program.num_chunks) == (310, 5)  # 306 are wanted: a sixth interval would add 60
+    program = experiment.build(toy(steps=84, evaluations=20))
+    assert (program.num_updates, program.num_chunks) == (21, 21)
     program = experiment.build(toy(steps=1, evaluations=50))
     assert (program.num_updates, program.num_chunks) == (1, 1)
 
