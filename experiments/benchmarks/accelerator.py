@@ -36,7 +36,7 @@ class Row(NamedTuple):
 
 
 def sizes() -> dict[str, tasks.OnPolicy]:
-    """Tasks, by name, of a hundred-odd thousand steps or more in an update."""
+    """Tasks, by name, of tens of thousands of steps or more in an update."""
     cartpole = tasks.get("ppo-cartpole-64x1")
     breakout = tasks.get("ppo-breakout-64x1")
     assert isinstance(cartpole, tasks.OnPolicy) and isinstance(breakout, tasks.OnPolicy)
@@ -49,9 +49,9 @@ def sizes() -> dict[str, tasks.OnPolicy]:
     }
 
 
-def run(rounds: int, chosen: dict[str, tasks.OnPolicy] | None = None) -> Iterator[Row]:
-    """Every size."""
-    for name, task in (chosen or sizes()).items():
+def run(rounds: int, chosen: dict[str, tasks.OnPolicy]) -> Iterator[Row]:
+    """Every task of `chosen`, `sizes()` say."""
+    for name, task in chosen.items():
         yield measured(name, task, rounds)
 
 

@@ -73,9 +73,10 @@ def _benchmark(name: str, rounds: int, peers: Path | None, tiny: bool) -> Iterab
         measured = ("ppo-cartpole-4x1", "dqn-cartpole-10x1", "sac-pendulum-1x1", "vae") if tiny else tasks.TASKS
         return (ceilings.of_task(task, size(tasks.get(task)), rounds)._asdict() for task in measured)
     if name == "accelerator":
-        few = {name: tasks.tiny(task) for name, task in accelerator.sizes().items()}
-        small = {name: dataclasses.replace(task, num_envs=4, seeds=1, steps=64) for name, task in few.items()}
-        return (row._asdict() for row in accelerator.run(rounds, small if tiny else None))
+        wide = accelerator.sizes()
+        if tiny:
+            wide = {task: dataclasses.replace(wide[task], num_envs=4, num_steps=8, steps=64, seeds=1) for task in wide}
+        return (row._asdict() for row in accelerator.run(rounds, wide))
     if name == "anatomy":
         return (row._asdict() for row in anatomy.run(rounds, ("ddpg",) if tiny else ()))
     if name.startswith("scaling-"):

@@ -68,6 +68,7 @@ def run(
     large_batch: int = LARGE_BATCH,
 ) -> Iterator[Row]:
     """Every model at every size."""
+    sizes: list[tuple[str, tuple[int, ...], int, int]]
     sizes = [(preset, (side, side, 1), batch, side**2) for preset in IMAGES for side in sides]
     sizes += [(preset, (large_side, large_side, 1), large_batch, passes) for preset in IMAGES]
     sizes += [(SOUNDS, (length,), each, passes) for each in (1, batch)]
