@@ -97,10 +97,9 @@ def train(
 ) -> tuple[Run, Metrics]:
     """A whole run in one program.
 
-    Returns the final run and its metrics, leaves [num_updates // eval_every]. The run is bit-equal to that of a host
-    loop over `chunk` if `hparams` and `source` are arguments of the jitted function in both; numbers that it closes
-    over are folded into the program and may round differently. Metrics agree up to the order in which a compiler sums
-    their means.
+    Returns the final run and its metrics, leaves [num_updates // eval_every]. The run is that of a host loop over
+    `chunk`, but these are two programs, whose last bits a compiler may round differently, the more so if they close
+    over numbers that could be arguments. Chunks by one program have the same bits however often a run is resumed.
 
     Raises:
         ValueError: `num_updates` is not a positive multiple of `eval_every`.
