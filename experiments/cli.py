@@ -440,7 +440,8 @@ def bench(words: list[str]) -> int:
     chosen = []
     while words and not words[0].startswith("-"):
         chosen.append(words.pop(0))
-    summary = f"Speed against ceilings, other libraries and size. NAME: {', '.join(report.names())}; all if none."
+    named = f"NAME: {', '.join(report.names())}; all if none, accelerator only where there is one."
+    summary = f"Speed against ceilings, other libraries and size. {named}"
     asked = options.parse(words, Bench(), "python -m experiments bench [NAME ...]", summary)
     made = Path(".venv-peers/bin/python")
     peers = Path(asked.peers) if asked.peers else made if made.exists() else None
