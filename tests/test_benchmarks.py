@@ -267,8 +267,13 @@ RATIOS = {
 }
 
 
+# Tasks of the same algorithm differ in numbers alone.
+CONTESTS = {"ppo-cartpole-4x8", "ppo-breakout-64x1", "dqn-cartpole-10x1", "ddpg-pendulum-64x1", "td3-pendulum-1x8"}
+CONTESTS |= {"sac-pendulum-1x1", "vae", "pixelcnn"}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", report.names())
+@pytest.mark.parametrize("name", [name for name in report.names() if name in CONTESTS or name not in tasks.TASKS])
 def test_every_benchmark_runs(name, tmp_path):
     result = report.run([name], 2, None, tiny=True)
     json.dumps(result)
