@@ -62,7 +62,7 @@ def measured(name: str, task: tasks.OnPolicy, rounds: int) -> Row:
     speed = steady.medians({part: programs[part] for part in ("training", "acting")}, rounds)
     kind_of = anatomy.kinds(training.text() or "")
     events = anatomy.profile(training.call)
-    num_updates = ours.agent(task).num_updates
+    num_updates = task.steps // (task.num_envs * task.num_steps)
     return Row(
         task=name,
         seeds=task.seeds,
