@@ -59,6 +59,7 @@ PRESETS = {
         20 * 50_000,
         config={"error": "cross_entropy", **CONV_28},
         evaluations=20,
+        seeds=3,
     ),
     "vae-digits": Preset(
         "vae",
@@ -82,6 +83,7 @@ PRESETS = {
         100 * 60_000,
         config={"binarization": "dynamic", **CONV_28},
         hparams={"learning_rate": Linear(1e-3)},
+        seeds=3,
     ),
     "vae-residual-mnist": Preset(
         "vae",
@@ -336,6 +338,7 @@ PRESETS = {
         3000 * 16,
         config={"num_sizes": 2, "num_layers": 1},
         hparams={"learning_rate": Linear(1e-3)},
+        seeds=4,
     ),
     "wavenet-sounds": Preset(
         "wavenet",
