@@ -164,6 +164,15 @@ def test_noise_has_the_variance_of_its_paper():
     np.testing.assert_allclose(outputs.mean(0), network.apply(params, obs), atol=0.05)
 
 
+def test_one_key_makes_the_same_noise_for_one_input_and_for_many():
+    network = networks.build(networks.MLP((5,)), (4,), 2, noisy=True)
+    params = network.init(random.key(0))
+    obs, key = random.normal(random.key(1), (6, 4)), random.key(2)
+    alone = jnp.stack([network.apply(params, each, key) for each in obs])
+    np.testing.assert_allclose(network.apply(params, obs, key), alone, rtol=1e-5, atol=1e-6)
+    assert jnp.abs(alone - network.apply(params, obs)).max() > 0.01
+
+
 @pytest.mark.slow
 def test_every_environment_explores_with_noise_of_its_own():
     env, env_params = envs.make("CartPole-v1")

@@ -236,16 +236,23 @@ class _NoisyDense(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: Array) -> Array:
-        mean = nn.Dense(self.size, kernel_init=self.kernel_init, dtype=self.dtype)(inputs)
         in_size = inputs.shape[-1]
-        initial = nn.initializers.constant(0.5 / math.sqrt(in_size))
-        kernel_std = self.param("kernel_std", initial, (in_size, self.size)).astype(self.dtype)
-        bias_std = self.param("bias_std", initial, (self.size,)).astype(self.dtype)
+        std = nn.initializers.constant(0.5 / math.sqrt(in_size))
+        kernel = self.param("kernel", self.kernel_init, (in_size, self.size)).astype(self.dtype)
+        bias = self.param("bias", nn.initializers.zeros, (self.size,)).astype(self.dtype)
+        kernel_std = self.param("kernel_std", std, (in_size, self.size)).astype(self.dtype)
+        bias_std = self.param("bias_std", std, (self.size,)).astype(self.dtype)
         if not self.has_rng("noise"):
-            return mean
-        gaussian = random.normal(self.make_rng("noise"), (in_size + self.size,), self.dtype)
-        row, column = jnp.split(jnp.sign(gaussian) * jnp.sqrt(jnp.abs(gaussian)), [in_size])
-        return mean + ((inputs * row) @ kernel_std + bias_std) * column
+            return inputs @ kernel + bias
+        # In a loop, because XLA would fuse random numbers with what they multiply, and draw them for every input anew.
+        keys, longest = random.split(self.make_rng("noise")), max(in_size, self.size)
+        gaussian = lax.map(lambda key: random.normal(key, (longest,), self.dtype), keys)
+        noise = jnp.sign(gaussian) * jnp.sqrt(jnp.abs(gaussian))
+        row, column = noise[0, :in_size], noise[1, : self.size]
+        if inputs.ndim > 1:
+            return inputs @ (kernel + kernel_std * row[:, None] * column) + bias + bias_std * column
+        # A kernel for a single input would take longer to make than to multiply.
+        return inputs @ kernel + bias + ((inputs * row) @ kernel_std + bias_std) * column
 
 
 class _Stack(nn.Module):
