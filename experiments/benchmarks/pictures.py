@@ -79,7 +79,7 @@ def over_sizes(rows: Rows, axes: Axes, field: str) -> None:
     axes.plot([row["size"] for row in rows], found, "o-", color=COLORS[0])
     axes.set_xscale("log")
     axes.set_xticks([row["size"] for row in rows])
-    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.xaxis.set_major_formatter(lambda size, _: f"{size:.0f}" if size < 10_000 else EngFormatter(sep="")(size))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_ylim(0, 1.1 * max(found))
     axes.set_xlabel(rows[0]["axis"], color=GREY)
