@@ -16,7 +16,7 @@ from jax import Array, nn, random
 from jax import numpy as jnp
 
 from generative import adversarial
-from jaxrl.core import networks
+from jaxrl.core import convolutions, networks
 
 Norm = Literal["batch", "instance", "none"]
 KERNEL = 4  # side of every kernel with stride 2, so that no pixel counts more than another
@@ -258,15 +258,15 @@ class _Layer(NamedTuple):
 
 
 def _down(x: Array, kernel: Array) -> Array:
-    return networks.convolve(x, kernel, (2, 2), "SAME")
+    return convolutions.convolve(x, kernel, (2, 2), "SAME")
 
 
 def _same(x: Array, kernel: Array) -> Array:
-    return networks.convolve(x, kernel, (1, 1), "SAME")
+    return convolutions.convolve(x, kernel, (1, 1), "SAME")
 
 
 def _up(x: Array, kernel: Array) -> Array:
-    return networks.transposed_convolve(x, kernel, 2)
+    return convolutions.transposed_convolve(x, kernel, 2)
 
 
 def _leaky(x: Array) -> Array:

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 from jax import Array, nn, random
 from jax import numpy as jnp
 
-from jaxrl.core import networks
+from jaxrl.core import convolutions, networks
 
 SIDE = 3  # of a block's first kernel, and of its last where the image keeps its size
 RESIZING_SIDE = 4  # of every kernel with stride 2, so that no pixel counts more than another
@@ -144,9 +144,9 @@ def _chain(blocks: list[Block], params: list[dict[str, Any]], x: Array) -> Array
 def _resized(x: Array, layer: dict[str, Array], resize: Literal["keep", "halve", "double"]) -> Array:
     """A convolution of `x` [..., H, W, C]."""
     if resize == "double":
-        return networks.transposed_convolve(x, layer["kernel"], 2) + layer["bias"]
+        return convolutions.transposed_convolve(x, layer["kernel"], 2) + layer["bias"]
     stride = 2 if resize == "halve" else 1
-    return networks.convolve(x, layer["kernel"], (stride, stride), "SAME") + layer["bias"]
+    return convolutions.convolve(x, layer["kernel"], (stride, stride), "SAME") + layer["bias"]
 
 
 def _smallest(description: Residual, shape: tuple[int, ...]) -> tuple[int, int, int]:

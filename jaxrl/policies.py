@@ -13,7 +13,7 @@ import numpy as np
 from jax import Array, random
 from jax import numpy as jnp
 
-from jaxrl.core import networks
+from jaxrl.core import networks, recurrent
 from jaxrl.envs import Box, Discrete, Spec
 
 LOG_STD_RANGE = (-5.0, 2.0)  # of standard deviations that depend on the observation
@@ -239,15 +239,15 @@ def actor_critic(
     return networks.Network(init, apply)
 
 
-def recurrent_actor_critic(spec: Spec, head: Head, description: networks.Recurrent) -> networks.RecurrentNetwork:
+def recurrent_actor_critic(spec: Spec, head: Head, description: recurrent.Recurrent) -> recurrent.RecurrentNetwork:
     """Actor and critic, each with a memory of its own; the outputs are those of `actor_critic`.
 
     `step(params, memory, obs [..., *obs_shape]) -> (memory, ((outputs [..., P], free [num_free]), value [...]))`, and
     `scan` likewise over observations [T, N, *obs_shape].
     """
     encode, obs_shape = encoder(spec)
-    actor = networks.recurrent(description, obs_shape, head.num_outputs, 0.01)
-    critic = networks.recurrent(description, obs_shape, 1, 1.0)
+    actor = recurrent.build(description, obs_shape, head.num_outputs, 0.01)
+    critic = recurrent.build(description, obs_shape, 1, 1.0)
 
     def init(key: Array) -> dict[str, Any]:
         actor_key, critic_key = random.split(key)
@@ -266,4 +266,4 @@ def recurrent_actor_critic(spec: Spec, head: Head, description: networks.Recurre
         critic_memory, value = critic.scan(params["critic"], memory[1], encode(obs), started)
         return (actor_memory, critic_memory), ((outputs, params["free"]), value[..., 0])
 
-    return networks.RecurrentNetwork(init, memory, step, scan)
+    return recurrent.RecurrentNetwork(init, memory, step, scan)

@@ -44,7 +44,7 @@ from jaxrl.algorithms import (
     td_prediction,
     trpo,
 )
-from jaxrl.core import fit, networks
+from jaxrl.core import fit, networks, recurrent
 from jaxrl.core.schedule import Linear
 
 
@@ -91,7 +91,7 @@ def trpo_on(environment: str, **options: Any) -> Case:
 def ppo_recurrent_on(environment: str, cell: Any, **options: Any) -> Case:
     env, env_params = envs.make(environment)
     sizes = {"num_envs": 4, "num_steps": 6, "num_epochs": 2, "num_minibatches": 2, "eval_episodes": 2}
-    network = networks.Recurrent(cell, 7, networks.MLP((13,)))
+    network = recurrent.Recurrent(cell, 7, networks.MLP((13,)))
     config = ppo_recurrent.Config(**sizes, network=network, **options)
     hparams = ppo_recurrent.Hyperparams(learning_rate=Linear(0.01, 0.002), clip=0.05)
     return Case(ppo_recurrent.make(env, config), hparams, env_params)

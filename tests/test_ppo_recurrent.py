@@ -15,7 +15,7 @@ from jax import random
 
 from jaxrl import policies, rollout, wrappers
 from jaxrl.algorithms import ppo, ppo_recurrent
-from jaxrl.core import loop, networks
+from jaxrl.core import loop, networks, recurrent
 from jaxrl.core.schedule import Linear
 
 CELLS = ["lstm", "gru"]
@@ -27,7 +27,7 @@ T, N = 9, 5
 @cache
 def network(cell):
     """With random parameters, none of them zero, and six units."""
-    built = networks.recurrent(networks.Recurrent(cell, 6, networks.MLP((7,))), (3,), 2, 1.0)
+    built = recurrent.build(recurrent.Recurrent(cell, 6, networks.MLP((7,))), (3,), 2, 1.0)
 
     @jax.jit
     def start(key):
@@ -72,7 +72,7 @@ def test_a_cell_is_that_of_flax(cell):
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_each_gate_starts_orthogonal_and_the_memory_kept(cell):
-    built = networks.recurrent(networks.Recurrent(cell, 6), (3,), 2, 0.5)
+    built = recurrent.build(recurrent.Recurrent(cell, 6), (3,), 2, 0.5)
     params = jax.device_get(jax.jit(built.init)(random.key(0)))
     for block in np.split(params["hidden"], params["hidden"].shape[1] // 6, axis=1):
         np.testing.assert_allclose(block @ block.T, np.eye(6), atol=1e-5)
@@ -135,7 +135,7 @@ def digits():
         memory = (memory[0] * 10 + obs[..., 0],)
         return memory, ((jnp.zeros((*obs.shape[:-1], 2)), jnp.zeros(0)), memory[0])
 
-    return networks.RecurrentNetwork(lambda key: {}, lambda *axes: (jnp.zeros(axes),), step, None)
+    return recurrent.RecurrentNetwork(lambda key: {}, lambda *axes: (jnp.zeros(axes),), step, None)
 
 
 @pytest.fixture(scope="module")
@@ -203,7 +203,7 @@ def test_targets_read_the_successor_with_the_memory_carried(paths):
 def test_replayed_logits_are_those_of_the_rollout(cell):
     """One minibatch, one epoch: the only step is taken at the policy that acted, in the middle of episodes."""
     env, env_params = probes.far_start()
-    options = {"network": networks.Recurrent(cell, 5, networks.MLP((8,))), "normalize_observations": True}
+    options = {"network": recurrent.Recurrent(cell, 5, networks.MLP((8,))), "normalize_observations": True}
     agent = ppo_recurrent.make(env, ppo_recurrent.Config(**{**SMALL, **options}))
     hparams = ppo_recurrent.Hyperparams(learning_rate=0.05, clip=1e-6)
     update = jax.jit(agent.update)
@@ -222,7 +222,7 @@ def trained(probe, cell, num_updates, learning_rate=0.01):
     env, env_params = probe
     sizes = {"num_envs": 16, "num_steps": 8, "num_minibatches": 2, "eval_episodes": 64}
     head = policies.head(env.spec.action, "gaussian")
-    network = policies.recurrent_actor_critic(env.spec, head, networks.Recurrent(cell, 8, networks.MLP(())))
+    network = policies.recurrent_actor_critic(env.spec, head, recurrent.Recurrent(cell, 8, networks.MLP(())))
     agent = ppo_recurrent.make(env, ppo_recurrent.Config(**sizes), network)
     hparams = ppo_recurrent.Hyperparams(Linear(learning_rate, 0.0), discount=0.8, max_grad_norm=10.0)
     train = jax.jit(partial(loop.train, agent, num_updates=num_updates, eval_every=num_updates))
@@ -269,8 +269,8 @@ def test_a_time_limit_is_no_end_for_what_is_remembered():
         ({"num_envs": 0}, "num_envs=0 must be at least 1"),
         ({"num_minibatches": 3}, r"num_minibatches=3 does not divide num_envs=4 .*use num_minibatches=2 or 4"),
         ({"num_steps": 1, "num_minibatches": 4}, r"one advantage of each minibatch .*num_steps"),
-        ({"network": networks.Recurrent(torso=networks.MLP(dropout=0.1))}, r"dropout=0\.1"),
-        ({"network": networks.Recurrent(torso=networks.CNN())}, r"images.*use an MLP"),
+        ({"network": recurrent.Recurrent(torso=networks.MLP(dropout=0.1))}, r"dropout=0\.1"),
+        ({"network": recurrent.Recurrent(torso=networks.CNN())}, r"images.*use an MLP"),
     ],
 )
 def test_what_cannot_work_is_refused_before_tracing(changes, message):
@@ -281,4 +281,4 @@ def test_what_cannot_work_is_refused_before_tracing(changes, message):
 
 def test_a_memory_of_nothing_is_refused():
     with pytest.raises(ValueError, match="size=0"):
-        networks.Recurrent(size=0)
+        recurrent.Recurrent(size=0)

@@ -3,7 +3,8 @@
 from typing import Any
 
 from experiments.presets.preset import Preset, env
-from jaxrl.core.networks import CNN, MLP, Recurrent
+from jaxrl.core.networks import CNN, MLP
+from jaxrl.core.recurrent import Recurrent
 from jaxrl.core.schedule import Linear
 from jaxrl.features import Fourier
 

@@ -14,7 +14,7 @@ from jax import Array, random
 from jax import numpy as jnp
 
 from jaxrl import normalize, policies, returns, rollout, surrogates, wrappers
-from jaxrl.core import checks, fit, networks
+from jaxrl.core import checks, fit, recurrent
 from jaxrl.envs import Env, Spec
 
 
@@ -26,7 +26,7 @@ class Config:
     num_steps: int = 64  # steps in each of them per update, T: no gradient reaches further back
     num_epochs: int = 4  # passes over the collected paths
     num_minibatches: int = 4  # gradient steps per pass, each on the paths of as many environments
-    network: networks.Recurrent = networks.Recurrent()  # of actor and critic, each with its own
+    network: recurrent.Recurrent = recurrent.Recurrent()  # of actor and critic, each with its own
     distribution: policies.HeadName = "gaussian"  # of continuous actions
     normalize_advantages: bool = True  # to mean 0 and variance 1 in each minibatch
     normalize_observations: bool = False  # by running statistics, to mean 0 and variance 1
@@ -64,7 +64,7 @@ class State(NamedTuple):
 class Batch(NamedTuple):
     """What the loss needs of each path, leaves [N, T, ...] but for the memory's [N, ...]."""
 
-    memory: networks.Memory  # before the first step
+    memory: recurrent.Memory  # before the first step
     obs: Array
     started: Array  # bool: the first step of an episode
     action: Array  # as sampled
@@ -75,7 +75,7 @@ class Batch(NamedTuple):
 
 
 def loss(
-    params: Any, network: networks.RecurrentNetwork, head: policies.Head, batch: Batch, hparams: Hyperparams
+    params: Any, network: recurrent.RecurrentNetwork, head: policies.Head, batch: Batch, hparams: Hyperparams
 ) -> tuple[Array, dict[str, Array]]:
     """Equation 9, negated: mean of policy loss, value loss and entropy bonus. Returns (scalar, metrics)."""
     memory, *paths = batch
@@ -98,10 +98,10 @@ def loss(
 
 def make_batch(
     path: rollout.Transition,
-    memory: networks.Memory,
-    next_memory: networks.Memory,
+    memory: recurrent.Memory,
+    next_memory: recurrent.Memory,
     params: Any,
-    network: networks.RecurrentNetwork,
+    network: recurrent.RecurrentNetwork,
     hparams: Hyperparams,
 ) -> Batch:
     """Normalised path [T, N, ...] to batch [N, T, ...] with generalised advantages.
@@ -143,7 +143,7 @@ def check(spec: Spec, config: Config) -> None:
         normalize.check(spec)
 
 
-def make(env: Env, config: Config, network: networks.RecurrentNetwork | None = None) -> rollout.Agent:
+def make(env: Env, config: Config, network: recurrent.RecurrentNetwork | None = None) -> rollout.Agent:
     """A recurrent PPO agent; `network` replaces the one of `config` (see `policies.recurrent_actor_critic`).
 
     Raises:

@@ -8,7 +8,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import product
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -16,7 +15,7 @@ from flax import linen as nn
 from jax import Array, lax, random
 from jax import numpy as jnp
 
-from jaxrl.core import checks, products
+from jaxrl.core import checks, convolutions, products
 
 Activation = Literal["tanh", "relu", "silu", "gelu", "elu", "leaky_relu"]
 Dtype = Literal["float32", "bfloat16"]
@@ -98,19 +97,6 @@ class TransposedCNN:
             )
 
 
-@dataclass(frozen=True)
-class Recurrent:
-    """A torso and on top of it a recurrent layer, which remembers what it read before."""
-
-    cell: Literal["lstm", "gru"] = "lstm"
-    size: int = 64  # of the memory
-    torso: MLP | CNN = MLP((64,))  # between the inputs and the recurrent layer
-
-    def __post_init__(self) -> None:
-        if self.size < 1:
-            raise ValueError(f"A recurrent layer of size={self.size} remembers nothing: use at least 1.")
-
-
 NATURE_CNN = CNN((32, 64, 64), (8, 4, 3), (4, 2, 1), hidden=(512,))  # Mnih et al. 2015, for 84x84 pixels
 
 
@@ -140,56 +126,8 @@ def orthogonal(scale: float = 1.0) -> Callable[..., Array]:
     return init
 
 
-def convolve(
-    inputs: Array,
-    kernel: Array,
-    strides: tuple[int, int],
-    padding: Literal["VALID", "SAME"] | Sequence[tuple[int, int]],
-) -> Array:
-    """`inputs` [..., H, W, C] with `kernel` [rows, columns, C, D], as one product of all patches with the kernel.
-
-    In a loop on a CPU the gradient of XLA's own convolution takes 25 times as long, and with a kernel for each lane of
-    a vmap it becomes a grouped one, which is slow everywhere.
-    """
-    sides = kernel.shape[:2]
-    pads = lax.padtype_to_pads(inputs.shape[-3:-1], sides, strides, padding) if isinstance(padding, str) else padding
-    x = jnp.pad(inputs, [(0, 0)] * (inputs.ndim - 3) + [*pads, (0, 0)])
-    rows, columns = (
-        [slice(first, length - side + first + 1, stride) for first in range(side)]
-        for length, side, stride in zip(x.shape[-3:-1], sides, strides, strict=True)
-    )
-    patches = jnp.concatenate([x[..., row, column, :] for row in rows for column in columns], axis=-1)
-    return products.product(patches, kernel.reshape(-1, kernel.shape[-1]))
-
-
-def transposed_convolve(inputs: Array, kernel: Array, stride: int) -> Array:
-    """`inputs` [..., H, W, C] with `kernel` [side, side, C, D] to [..., H * stride, W * stride, D], as one product.
-
-    Each pixel adds to the patch that it stands for its value times the kernel. Equal to `lax.conv_transpose` with
-    padding SAME and the kernel turned by 180 degrees; see `convolve` for why it is not that.
-    """
-    side, _, channels, features = kernel.shape
-    # A patch is reach x reach blocks of stride x stride pixels, the last ones filled up with zeros.
-    reach = -(-side // stride)
-    fill = reach * stride - side
-    kernel = jnp.pad(kernel, [(0, fill), (0, fill), (0, 0), (0, 0)])
-    kernel = kernel.reshape(reach, stride, reach, stride, channels, features).transpose(4, 0, 2, 1, 3, 5)
-    blocks = jnp.split(products.product(inputs, kernel.reshape(channels, -1)), reach**2, axis=-1)
-    batch = [(0, 0)] * (inputs.ndim - 3)
-    x: Any = sum(
-        jnp.pad(block, [*batch, (row, reach - 1 - row), (column, reach - 1 - column), (0, 0)])
-        for block, (row, column) in zip(blocks, product(range(reach), repeat=2), strict=True)
-    )
-    *axes, rows, columns, _ = x.shape
-    x = x.reshape(*axes, rows, columns, stride, stride, features).swapaxes(-4, -3)
-    x = x.reshape(*axes, rows * stride, columns * stride, features)
-    first = (side - stride) // 2
-    height, width = (first + stride * length for length in inputs.shape[-3:-1])
-    return x[..., first:height, first:width, :]
-
-
 class _Conv(nn.Module):
-    """A convolution, see `convolve`."""
+    """A convolution, see `convolutions.convolve`."""
 
     features: int
     kernel_size: tuple[int, int]
@@ -203,11 +141,11 @@ class _Conv(nn.Module):
         size = (*self.kernel_size, inputs.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, size).astype(self.dtype)
         bias = self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
-        return convolve(inputs, kernel, self.strides, self.padding) + bias
+        return convolutions.convolve(inputs, kernel, self.strides, self.padding) + bias
 
 
 class _TransposedConv(nn.Module):
-    """A transposed convolution, see `transposed_convolve`."""
+    """A transposed convolution, see `convolutions.transposed_convolve`."""
 
     features: int
     side: int  # of the kernel
@@ -220,7 +158,7 @@ class _TransposedConv(nn.Module):
         size = (self.side, self.side, inputs.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, size).astype(self.dtype)
         bias = self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
-        return transposed_convolve(inputs, kernel, self.stride) + bias
+        return convolutions.transposed_convolve(inputs, kernel, self.stride) + bias
 
 
 class _NoisyDense(nn.Module):
@@ -396,96 +334,6 @@ def image_generator(
             f"no multiple of that: use other strides, or images of another size."
         )
     return _network(_Stack(description, None, out_scale, image=image), jnp.zeros(in_size), lambda inputs: inputs)
-
-
-Memory = tuple[Any, ...]  # of arrays [..., size]
-
-
-class RecurrentNetwork(NamedTuple):
-    """A network with a memory, step by step or over time; both forms have the same parameters.
-
-    Over time, what came before a step that `started` [T, N] bool an episode is forgotten.
-    """
-
-    init: Callable[..., Any]  # (key) -> params
-    memory: Callable[..., Memory]  # (*axes) -> memory before a first step, leaves [*axes, size]
-    step: Callable[..., Any]  # (params, memory, inputs [..., *in_shape]) -> (memory after it, outputs)
-    scan: Callable[..., Any]  # (params, memory, inputs [T, N, *in_shape], started) -> (memory, outputs [T, N, ...])
-
-
-def recurrent(description: Recurrent, in_shape: tuple[int, ...], out_size: int, out_scale: float) -> RecurrentNetwork:
-    """The network of a description, with outputs [..., out_size] read off the memory by a layer of gain `out_scale`.
-
-    Over time, everything but the memory's part of the gates is computed for all steps at once: in the loop there is
-    one product for all gates.
-
-    Raises:
-        ValueError: a torso that does not suit the inputs.
-    """
-    size = description.size
-    torso, top = build(description.torso, in_shape), build(MLP(hidden=()), (size,), out_size, out_scale)
-    gates, advance = (4, _lstm) if description.cell == "lstm" else (3, _gru)
-    num_states = 2 if description.cell == "lstm" else 1
-
-    def init(key: Array) -> dict[str, Any]:
-        torso_key, input_key, hidden_key, top_key = random.split(key, 4)
-        torso_params = torso.init(torso_key)
-        (in_size,) = out_shape(torso, in_shape)
-
-        def kernel(key: Array, rows: int) -> Array:  # orthogonal for each gate
-            return jnp.concatenate([orthogonal()(key, (rows, size)) for key in random.split(key, gates)], axis=1)
-
-        # The gate that keeps the memory starts nearly open (Gers et al. 2000; Jozefowicz et al. 2015).
-        bias = jnp.zeros((gates, size)).at[0].set(1.0).reshape(-1)
-        return {
-            "torso": torso_params,
-            "input": kernel(input_key, in_size),
-            "hidden": kernel(hidden_key, size),
-            "bias": bias,
-            "top": top.init(top_key),
-        }
-
-    def memory(*axes: int) -> Memory:
-        return tuple(jnp.zeros((*axes, size)) for _ in range(num_states))
-
-    def project(params: dict[str, Any], inputs: Array) -> Array:
-        return torso.apply(params["torso"], inputs) @ params["input"] + params["bias"]
-
-    def step(params: dict[str, Any], memory: Memory, inputs: Array) -> tuple[Memory, Array]:
-        memory = advance(params["hidden"], memory, project(params, inputs))
-        return memory, top.apply(params["top"], memory[0])
-
-    def scan(params: dict[str, Any], memory: Memory, inputs: Array, started: Array) -> tuple[Memory, Array]:
-        def one(memory: Memory, now: tuple[Array, Array]) -> tuple[Memory, Array]:
-            projected, started = now
-            memory = jax.tree.map(lambda leaf: jnp.where(started[..., None], 0.0, leaf), memory)
-            memory = advance(params["hidden"], memory, projected)
-            return memory, memory[0]
-
-        # Flat: on a CPU the gradient of a product over two axes of a batch takes twice as long under vmap.
-        projected = project(params, inputs.reshape(-1, *in_shape)).reshape(*started.shape, -1)
-        memory, hidden = lax.scan(one, memory, (projected, started))
-        return memory, top.apply(params["top"], hidden.reshape(-1, size)).reshape(*started.shape, out_size)
-
-    return RecurrentNetwork(init, memory, step, scan)
-
-
-def _lstm(kernel: Array, memory: Memory, projected: Array) -> Memory:
-    """Hochreiter and Schmidhuber 1997 with the forget gate of Gers et al. 2000. `projected` [..., 4 * size]."""
-    hidden, cell = memory
-    forget, write, show, candidate = jnp.split(projected + hidden @ kernel, 4, axis=-1)
-    cell = jax.nn.sigmoid(forget) * cell + jax.nn.sigmoid(write) * jnp.tanh(candidate)
-    return jax.nn.sigmoid(show) * jnp.tanh(cell), cell
-
-
-def _gru(kernel: Array, memory: Memory, projected: Array) -> Memory:
-    """Cho et al. 2014, arXiv:1406.1078, with the reset gate after the product. `projected` [..., 3 * size]."""
-    (hidden,) = memory
-    update, reset, candidate = jnp.split(projected, 3, axis=-1)
-    hidden_update, hidden_reset, hidden_candidate = jnp.split(hidden @ kernel, 3, axis=-1)
-    update = jax.nn.sigmoid(update + hidden_update)
-    candidate = jnp.tanh(candidate + jax.nn.sigmoid(reset + hidden_reset) * hidden_candidate)
-    return (update * hidden + (1.0 - update) * candidate,)
 
 
 def out_shape(network: Network, in_shape: tuple[int, ...]) -> tuple[int, ...]:
