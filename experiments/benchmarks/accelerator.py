@@ -6,16 +6,9 @@ operations other than products, which wait for memory.
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from functools import partial
 from typing import NamedTuple
 
-import jax
-from jax import random
-
-from experiments import counting
-from experiments.benchmarks import anatomy, ceilings, ours, steady, tasks
-from experiments.experiment import over_seeds
-from jaxrl.core import loop
+from experiments.benchmarks import anatomy, ceilings, steady, tasks
 
 
 class Row(NamedTuple):
@@ -57,9 +50,9 @@ def run(rounds: int, chosen: dict[str, tasks.OnPolicy]) -> Iterator[Row]:
 
 def measured(name: str, task: tasks.OnPolicy, rounds: int) -> Row:
     """One of them."""
-    programs = ceilings.programs(task)
+    programs = ceilings.programs(task, ["training", "acting"])
     training = programs["training"]
-    speed = steady.medians({part: programs[part] for part in ("training", "acting")}, rounds)
+    speed = steady.medians(programs, rounds)
     kind_of = anatomy.kinds(training.text() or "")
     events = anatomy.profile(training.call)
     num_updates = task.steps // (task.num_envs * task.num_steps)
@@ -70,21 +63,11 @@ def measured(name: str, task: tasks.OnPolicy, rounds: int) -> Row:
         steps_per_second=speed["training"],
         acting=speed["acting"],
         megabytes=training.bytes_needed / 1e6,
-        products_gflops=products(task) * speed["training"] / 1e9,
+        products_gflops=ceilings.in_products(task) * speed["training"] / 1e9,
         busy=busy(events),
         operations=round(len(events) / num_updates),
         **anatomy.shares(events, kind_of),
     )
-
-
-def products(task: tasks.OnPolicy) -> float:
-    """Multiplications and additions in products, per environment step."""
-    agent, hparams, source, _, steps_per_update = ours.agent(task)
-    learner = agent._replace(evaluate=lambda *_: {})
-    start = over_seeds(partial(loop.start, learner, num_updates=1), task.seeds)
-    runs = jax.eval_shape(start, random.split(random.key(0), task.seeds), hparams, source)
-    update = jax.make_jaxpr(over_seeds(partial(loop.chunk, learner, 1), task.seeds))(runs, hparams, source)
-    return counting.products(counting.live(update.jaxpr)) / (steps_per_update * task.seeds)
 
 
 def busy(events: Sequence[anatomy.Event]) -> float:

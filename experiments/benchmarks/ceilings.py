@@ -1,7 +1,7 @@
 """What bounds a training on this machine: the environment alone, acting without learning, a product, a copy."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from jaxrl.core import keys, loop
 from jaxrl.core.networks import MLP
 from jaxrl.envs import Spec
 
+PARTS = "training", "acting", "environment"
 # Of products: a layer of 64 units at small batches and a whole one, the autoencoder's first, a masked convolution.
 SIZES = ((128, 64, 64), (256, 64, 64), (2048, 64, 64), (100, 784, 200), (12_544, 288, 32))
 
@@ -53,10 +54,19 @@ def of_model(name: str, task: tasks.Images, rounds: int, repeats: int = 20) -> I
     chunk = partial(loop.chunk, learner, num_updates)
     work = num_updates * steps_per_update
     training = steady.compiled(chunk, work, runs, hparams, images)
-    counted = counting.products(counting.live(jax.make_jaxpr(chunk)(runs, hparams, images).jaxpr))
     found = steady.medians({"training": training}, rounds)["training"]
-    best = product(*layer(task), rounds, repeats).product_gflops * 1e9 * work / counted
+    best = product(*layer(task), rounds, repeats).product_gflops * 1e9 / in_products(task)
     return ImagesShare(name, found, best, found / best)
+
+
+def in_products(task: tasks.Task) -> float:
+    """Multiplications and additions in matrix products and convolutions, per environment step or example."""
+    trained, hparams, source, _, steps_per_update = ours.subject(task)
+    learner = trained._replace(evaluate=lambda *_: {})
+    start = over_seeds(partial(loop.start, learner, num_updates=1), task.seeds)
+    runs = jax.eval_shape(start, random.split(random.key(0), task.seeds), hparams, source)
+    update = jax.make_jaxpr(over_seeds(partial(loop.chunk, learner, 1), task.seeds))(runs, hparams, source)
+    return counting.products(counting.live(update.jaxpr)) / (steps_per_update * task.seeds)
 
 
 def layer(task: tasks.Images) -> tuple[int, int, int]:
@@ -68,12 +78,12 @@ def layer(task: tasks.Images) -> tuple[int, int, int]:
 
 def of_agent(name: str, task: tasks.OnPolicy | tasks.OffPolicy, rounds: int) -> Share:
     """Training, acting and environment in alternation."""
-    found = steady.medians(programs(task), rounds)
+    found = steady.medians(programs(task, PARTS), rounds)
     return Share(name, **found, share_of_acting=found["training"] / found["acting"])
 
 
-def programs(task: tasks.OnPolicy | tasks.OffPolicy) -> dict[str, steady.Program]:
-    """A training, less evaluation, and its ceilings: `training`, `acting` and `environment`, their work in steps."""
+def programs(task: tasks.OnPolicy | tasks.OffPolicy, names: Sequence[str]) -> dict[str, steady.Program]:
+    """Of a training, less evaluation, and its ceilings, `PARTS`, those in `names`; their work in steps."""
     agent, hparams, env_params, num_updates, steps_per_update = ours.agent(task)
     env, _ = envs.make(task.env)
     learner = agent._replace(evaluate=lambda *_: {})
@@ -97,12 +107,8 @@ def programs(task: tasks.OnPolicy | tasks.OffPolicy) -> dict[str, steady.Program
 
     given = hparams, env_params
     runs = jax.jit(over_seeds(start, task.seeds))(random.split(random.key(0), task.seeds), *given)
-    parts: dict[str, Any] = {
-        "training": partial(loop.chunk, learner, num_updates),
-        "acting": act,
-        "environment": wander,
-    }
-    return {name: steady.compiled(over_seeds(part, task.seeds), work, runs, *given) for name, part in parts.items()}
+    parts: dict[str, Any] = dict(zip(PARTS, (partial(loop.chunk, learner, num_updates), act, wander), strict=True))
+    return {name: steady.compiled(over_seeds(parts[name], task.seeds), work, runs, *given) for name in names}
 
 
 def critic(task: tasks.OnPolicy | tasks.OffPolicy, spec: Spec) -> Callable[[Any, jax.Array], jax.Array | None]:
