@@ -329,7 +329,7 @@ PRESETS = {
     "pixelcnnpp-digits": Preset(
         "pixelcnnpp",
         data("digits"),
-        30 * 1297,
+        15 * 1297,
         config={"num_sizes": 2, "num_layers": 1, "conditional": True},
         hparams={"learning_rate": Linear(1e-3)},
     ),
