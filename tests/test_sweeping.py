@@ -206,6 +206,8 @@ def test_resume_refuses_what_has_changed(monkeypatch, capsys):
     assert "source.checksum" in capsys.readouterr().err
     assert cli.main("sweep toy --over rate=0.1 --run-dir run".split()) == 2
     assert "already holds a run" in capsys.readouterr().err
+    assert cli.main("sweep toy --over rate=0.1 --over gravity=9.8 --run-dir other".split()) == 2
+    assert "--over is given twice: write all fields behind one" in capsys.readouterr().err
 
 
 # Memory

@@ -350,8 +350,13 @@ PRESETS = {
         "td_control",
         env("MountainCar-v0"),
         300_000,
-        config={"target": "sarsa", "basis": Fourier((-1.2, -0.07), (0.6, 0.07), order=5)},
-        hparams={"learning_rate": Linear(0.005), "discount": 1.0, "trace_lambda": 0.9, "exploration": Linear(0.1, 0.0)},
+        config={"target": "sarsa", "basis": Fourier((-1.2, -0.07), (0.6, 0.07), order=7)},
+        hparams={
+            "learning_rate": Linear(0.005),
+            "discount": 1.0,
+            "trace_lambda": 0.95,
+            "exploration": Linear(0.1, 0.0),
+        },
     ),
     "ucb-bandit": Preset(
         "td_control",
