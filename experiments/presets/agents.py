@@ -293,7 +293,7 @@ PRESETS = {
         env("CartPole-v1"),
         99_000,
         config={**RAINBOW, "n_step": 5, "network": MLP((64, 64), "relu", layer_norm=True)},
-        hparams={"learning_rate": Linear(1e-3), "epsilon": 0.0, "target_every": 100},
+        hparams={"learning_rate": Linear(1e-3), "epsilon": 0.0, "target_every": 50},
     ),
     "rainbow-breakout": Preset(
         "dqn",
