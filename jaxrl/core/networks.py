@@ -183,8 +183,8 @@ class _NoisyDense(nn.Module):
         if not self.has_rng("noise"):
             return inputs @ kernel + bias
         # In a loop, because XLA would fuse random numbers with what they multiply, and draw them for every input anew.
-        keys, longest = random.split(self.make_rng("noise")), max(in_size, self.size)
-        gaussian = lax.map(lambda key: random.normal(key, (longest,), self.dtype), keys)
+        key, longest = self.make_rng("noise"), max(in_size, self.size)
+        gaussian = lax.map(lambda i: random.normal(random.fold_in(key, i), (longest,), self.dtype), jnp.arange(2))
         noise = jnp.sign(gaussian) * jnp.sqrt(jnp.abs(gaussian))
         row, column = noise[0, :in_size], noise[1, : self.size]
         if inputs.ndim > 1:
