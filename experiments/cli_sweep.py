@@ -70,7 +70,8 @@ class Compare:
 
 def sweep(words: list[str], base: Experiment, preset: str | None) -> int:
     """Train lanes."""
-    if words.count("--over") > 1:  # the last would count, and a field of the sweep be lost
+    # The last would count, and a field of the sweep be lost.
+    if sum(word.partition("=")[0] == "--over" for word in words) > 1:
         raise ValueError("--over is given twice: write all fields behind one, --over learning_rate=... discount=...")
     program = f"python -m experiments sweep {base.algorithm}"
     asked: Any = options.parse(words, Sweep(base, preset=preset), program, "Train many settings in few programs.")

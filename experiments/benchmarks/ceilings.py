@@ -107,7 +107,11 @@ def programs(task: tasks.OnPolicy | tasks.OffPolicy, names: Sequence[str]) -> di
 
     given = hparams, env_params
     runs = jax.jit(over_seeds(start, task.seeds))(random.split(random.key(0), task.seeds), *given)
-    parts: dict[str, Any] = dict(zip(PARTS, (partial(loop.chunk, learner, num_updates), act, wander), strict=True))
+    parts: dict[str, Any] = {
+        "training": partial(loop.chunk, learner, num_updates),
+        "acting": act,
+        "environment": wander,
+    }
     return {name: steady.compiled(over_seeds(parts[name], task.seeds), work, runs, *given) for name in names}
 
 
