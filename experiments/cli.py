@@ -401,7 +401,7 @@ def variance(words: list[str]) -> int:
 
 def show(words: list[str]) -> int:
     """What there is to choose from."""
-    from generative import data
+    from generative import datasets
     from jaxrl import envs
 
     if words and words[0] not in ("-h", "--help"):
@@ -415,7 +415,7 @@ def show(words: list[str]) -> int:
     for name, preset in presets.PRESETS.items():
         print(f"  {name:{longest}}  {preset.algorithm} on {preset.source}, {preset.steps:,} {preset.source.unit}")
     print("\nEnvironments (--env)\n  " + "\n  ".join(envs.names()))
-    print("\nData sets (--data)\n  " + "\n  ".join(data.names()))
+    print("\nData sets (--data)\n  " + "\n  ".join(datasets.names()))
     return 0
 
 

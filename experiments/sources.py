@@ -54,9 +54,9 @@ class Data:
         Raises:
             ValueError: unknown name or argument, missing or damaged file.
         """
-        from generative import data
+        from generative import datasets
 
-        return _call(data.load, self.data, self.data_kwargs, folder=self.data_folder)
+        return _call(datasets.load, self.data, self.data_kwargs, folder=self.data_folder)
 
 
 def _call(function: Any, name: str, pairs: tuple[str, ...], **kwargs: Any) -> tuple[Any, Any]:

@@ -8,7 +8,7 @@ import pytest
 from jax import numpy as jnp
 from jax import random
 
-from generative import adversarial, data
+from generative import adversarial, data, datasets
 from generative.adversarial import LOSSES
 from jaxrl.core import fit
 
@@ -152,7 +152,7 @@ def test_the_average_of_a_generator_leaves_its_start_at_once():
 
 def test_values_are_mapped_to_where_networks_want_them_and_back():
     for name in ("digits", "grid"):
-        spec, source = data.load(name)
+        spec, source = datasets.load(name)
         x = adversarial.normalize(spec, source.train.x)
         assert (x.min() >= -1) and (x.max() <= 1) and x.max() - x.min() > 1.99
         np.testing.assert_allclose(adversarial.denormalize(spec, x), data.scale(source.train.x, spec.levels), atol=1e-5)

@@ -8,7 +8,7 @@ import pytest
 from jax import numpy as jnp
 from jax import random
 
-from generative import data
+from generative import data, datasets
 from generative.models import autoencoder
 from jaxrl.core import loop, networks
 from jaxrl.core.schedule import Linear
@@ -18,7 +18,7 @@ LINEAR = networks.MLP(hidden=())
 
 @pytest.fixture(scope="module")
 def digits():
-    return data.load("digits")
+    return datasets.load("digits")
 
 
 def test_linear_autoencoder_spans_the_principal_components(digits):

@@ -12,9 +12,9 @@ import pytest
 from jax import lax, nn, random
 from jax import numpy as jnp
 from jaxprs import equations
-from test_data import data_folder
+from test_datasets import data_folder
 
-from generative import autoregressive, checks, data, layers, masks
+from generative import autoregressive, checks, data, datasets, layers, masks
 from generative.models import gated_pixelcnn, made, nade, pixelcnn, pixelcnnpp, pixelrnn, wavenet
 
 # A program that runs once need not be fast.
@@ -462,7 +462,7 @@ def test_values_off_the_grid_are_found():
 )
 def test_untrained_models_predict_frequencies(module, config):
     """205.95 nats on the binarised test images: a mix-up of logits and probabilities would show."""
-    spec, source = data.load("binarized_mnist", data_folder("binarized_mnist.npz"))
+    spec, source = datasets.load("binarized_mnist", data_folder("binarized_mnist.npz"))
     model = module.make(spec, config)
     state = jit(model.init)(random.key(0), module.Hyperparams(), source)
     scores = jit(model.evaluate)(random.key(1), state, module.Hyperparams(), source)

@@ -17,7 +17,7 @@ import scipy.stats
 from jax import numpy as jnp
 from jax import random
 from matplotlib.axes import Axes
-from test_data import data_folder
+from test_datasets import data_folder
 
 from experiments import (
     cli,
@@ -33,7 +33,7 @@ from experiments import (
     training,
 )
 from experiments.experiment import Experiment, build
-from generative import data
+from generative import data, datasets
 from jaxrl.core import loop, stats
 from jaxrl.core.networks import CNN, MLP
 from jaxrl.core.schedule import Linear
@@ -224,7 +224,7 @@ def test_the_program_of_a_preset_can_be_made(name, monkeypatch):
     """Traced in full, with all it evaluates; nothing is compiled or trained."""
     if "mnist" in name:
         folder = data_folder("binarized_mnist.npz" if "binarized" in name else "mnist")
-        monkeypatch.setenv(data.FOLDER_VARIABLE, str(folder))
+        monkeypatch.setenv(datasets.FOLDER_VARIABLE, str(folder))
     program = build(replace(presets.get(name), seeds=1))
     runs = jax.eval_shape(program.start, program.keys, program.hparams, program.source)
     _, metrics = jax.eval_shape(program.advance, runs, program.hparams, program.source)

@@ -6,7 +6,7 @@ import pytest
 from jax import lax, random
 from jax import numpy as jnp
 
-from generative import data, sprites
+from generative import data, datasets, sprites
 from jaxrl.core import shuffle
 
 GRID = sprites.Grid()
@@ -76,7 +76,7 @@ def test_larger_images_are_the_same_in_more_pixels():
 
 @pytest.fixture(scope="module")
 def loaded():
-    return data.load("sprites")
+    return datasets.load("sprites")
 
 
 def test_training_images_are_drawn_and_never_stored(loaded):
@@ -109,4 +109,4 @@ def test_splits_share_no_image(loaded):
 
 def test_what_cannot_be_drawn_is_refused():
     with pytest.raises(ValueError, match="8x8 pixels"):
-        data.load("sprites", side=8)
+        datasets.load("sprites", side=8)

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from generative import data, toys, translation
+from generative import datasets, toys, translation
 
 
 @pytest.mark.parametrize("name", ["ring", "grid", "spirals", "moons"])
 def test_toys_are_points_in_the_plane(name):
-    spec, source = data.load(name)
+    spec, source = datasets.load(name)
     assert (spec.shape, spec.levels, spec.num_train, spec.num_test) == ((2,), None, 100_000, 10_000)
     assert spec.num_classes == {"ring": 8, "grid": 25}.get(name, 2)
     assert len(np.unique(np.concatenate([source.train.x, source.test.x]), axis=0)) > 109_000  # of their own
@@ -16,7 +16,7 @@ def test_toys_are_points_in_the_plane(name):
 
 @pytest.mark.parametrize(("name", "scale"), [("ring", 0.01), ("grid", 0.05)])
 def test_mixtures_have_the_modes_of_the_papers(name, scale):
-    _, source = data.load(name)
+    _, source = datasets.load(name)
     x, label = np.asarray(source.train.x), np.asarray(source.train.label)
     center = toys.MIXTURES[name].mean
     if name == "ring":
@@ -43,8 +43,8 @@ def test_curves_lie_where_they_should():
 
 
 def test_stacked_digits_have_a_digit_in_each_colour():
-    spec, source = data.load("stacked_digits")
-    _, digits = data.load("digits")
+    spec, source = datasets.load("stacked_digits")
+    _, digits = datasets.load("digits")
     assert (spec.shape, spec.num_classes, spec.num_train) == ((8, 8, 3), 1000, 50_000)
     known = {image.tobytes(): int(label) for image, label in zip(*map(np.asarray, digits.test), strict=True)}
     x, label = map(np.asarray, source.test)
@@ -55,10 +55,10 @@ def test_stacked_digits_have_a_digit_in_each_colour():
 
 
 def test_pairs_of_images():
-    _, digits = data.load("digits")
+    _, digits = datasets.load("digits")
     x = np.asarray(digits.test.x)
     for name, change in (("inverted", lambda x: 16 - x), ("rotated", lambda x: np.swapaxes(x, 1, 2)[:, ::-1])):
-        spec, source = data.load(f"digits_{name}")
+        spec, source = datasets.load(f"digits_{name}")
         assert spec.shape == (2, 8, 8, 1)
         np.testing.assert_array_equal(source.test.x[:, 0], x)
         np.testing.assert_array_equal(source.test.x[:, 1], change(x))
@@ -70,6 +70,6 @@ def test_pairs_of_images():
 
 
 def test_filled_sprites_of_another_size_in_colour():
-    spec, source = data.load("sprites_filled", side=16, color=True)
+    spec, source = datasets.load("sprites_filled", side=16, color=True)
     assert (spec.shape, spec.num_classes) == ((2, 16, 16, 3), 3)
     assert (source.test.x[:, 1].max((1, 2)).min(-1) == 0).all()  # no hue holds all three colours

@@ -8,9 +8,9 @@ import pytest
 from jax import numpy as jnp
 from jax import random
 from scipy import stats
-from test_data import data_folder
+from test_datasets import data_folder
 
-from generative import classifier, coding, data
+from generative import classifier, coding, data, datasets
 from generative.models import vae
 from jaxrl.core import fit, loop, networks
 from jaxrl.core.schedule import Linear
@@ -20,7 +20,7 @@ SMALL = networks.MLP((16,))
 
 @pytest.fixture(scope="module")
 def digits():
-    return data.load("digits")
+    return datasets.load("digits")
 
 
 def leaves_close(tree, expected, **tolerance):
@@ -104,7 +104,7 @@ def test_kl_against_monte_carlo():
 
 def test_constant_predictor():
     """Networks that say nothing leave the mean of the training images, kept from 0 and 1 by 0.001: 205.95 nats."""
-    spec, source = data.load("binarized_mnist", data_folder("binarized_mnist.npz"))
+    spec, source = datasets.load("binarized_mnist", data_folder("binarized_mnist.npz"))
     silent = networks.Network(lambda key: jnp.zeros(1), lambda params, x: jnp.zeros((*x.shape[:-1], 784)))
     encoder = networks.Network(lambda key: jnp.zeros(1), lambda params, x: jnp.zeros((len(x), 4)))
     model = vae.make(spec, vae.Config(latent_size=2, eval_samples=2), encoder, silent)
@@ -468,7 +468,7 @@ def test_digits_are_those_asked_for(digits):
 @pytest.mark.learning
 def test_mnist_reaches_its_bound():
     """Dynamically binarised MNIST, the default settings, 3 epochs: seeds 200 and 201 reach -114.9 and -114.6."""
-    spec, source = data.load("mnist", data_folder("mnist"))
+    spec, source = datasets.load("mnist", data_folder("mnist"))
     model = vae.make(spec, vae.Config(binarization="dynamic"))
     train = partial(loop.train, model, num_updates=1500, eval_every=1500)
     _, metrics = jax.jit(train)(random.key(0), vae.Hyperparams(), source)
@@ -478,7 +478,7 @@ def test_mnist_reaches_its_bound():
 @pytest.mark.learning
 def test_mnist_digits_are_those_asked_for():
     """A classifier trained on real digits agrees with the label asked for; 8 epochs of the preset's 50."""
-    spec, source = data.load("mnist", data_folder("mnist"))
+    spec, source = datasets.load("mnist", data_folder("mnist"))
     params = jax.jit(partial(classifier.train, shape=spec.shape, levels=256, num_classes=10, num_updates=2000))(
         random.key(0), source.train
     )

@@ -9,7 +9,7 @@ import pytest
 from scipy.io import wavfile
 
 from experiments import cli, folder, sampling
-from generative import data, waves
+from generative import datasets, waves
 
 
 def write(path, values, width, channels=1):
@@ -66,11 +66,11 @@ def test_what_is_written_is_read(tmp_path):
 
 def test_a_file_is_found_in_the_data_folder(tmp_path, monkeypatch):
     sampling.write_wav(tmp_path / "a.wav", np.zeros(80), 11025)
-    monkeypatch.setenv(data.FOLDER_VARIABLE, str(tmp_path))
-    spec, _ = data.load("wav", file="a.wav", length=8)
+    monkeypatch.setenv(datasets.FOLDER_VARIABLE, str(tmp_path))
+    spec, _ = datasets.load("wav", file="a.wav", length=8)
     assert (spec.shape, spec.rate) == ((8,), 11025)
     with pytest.raises(FileNotFoundError, match=f"wav: b.wav is no file, .* in {tmp_path}: name the folder"):
-        data.load("wav", file="b.wav")
+        datasets.load("wav", file="b.wav")
 
 
 def test_other_files_are_refused(tmp_path):
@@ -84,9 +84,9 @@ def test_other_files_are_refused(tmp_path):
         with pytest.raises(ValueError, match=r"b\.wav is no whole WAV file"):
             waves.read_wav(tmp_path / "b.wav")
     with pytest.raises(ValueError, match=r"which file\? Give --data-kwargs file=name\.wav"):
-        data.load("wav", tmp_path)
+        datasets.load("wav", tmp_path)
     with pytest.raises(ValueError, match=r"the 20 samples of .* give fewer than 3 pieces of length=8"):
-        data.load("wav", tmp_path, file="c.wav", length=8)
+        datasets.load("wav", tmp_path, file="c.wav", length=8)
 
 
 @pytest.mark.slow

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import numpy as np
 
-from generative import data
+from generative import datasets
 
 SIDE = 8  # of the digits
 
 
 def enlarged(side: int) -> dict[str, np.ndarray]:
     """Zeros and ones [N, side, side], `train` and `test`: each pixel of a digit as a square, blank around the digit."""
-    _, source = data.load("digits", levels=2)
+    _, source = datasets.load("digits", levels=2)
     times = side // SIDE
     blank = side - times * SIDE
     around = (blank // 2, blank - blank // 2)
