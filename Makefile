@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 INSTALLED := $(VENV)/.installed
 RUN := $(VENV)/bin/python -m
+# A process for each core.
+PYTEST := $(RUN) pytest --numprocesses auto --dist loadfile
 
 .PHONY: demo test lint learning preflight bench peers results clean
 
@@ -10,13 +12,15 @@ RUN := $(VENV)/bin/python -m
 demo: $(INSTALLED)
 	$(RUN) experiments train ppo --preset ppo-cartpole --seeds 8
 
-# The quick tests, a process for each core.
+# The quick tests.
 test: $(INSTALLED)
-	$(RUN) pytest --numprocesses auto --dist loadfile
+	$(PYTEST) --fast-compile
 
-# The tests that train to a named score, and further forms of what the quick tests cover.
+# Further forms of what the quick tests cover; then, compiled as users have it, training to named scores and resumption.
 learning: $(INSTALLED)
-	$(RUN) pytest -m 'slow or learning' --numprocesses auto --dist loadfile
+	$(PYTEST) --fast-compile -m slow
+	$(PYTEST) -m learning
+	$(PYTEST) tests/test_contract.py tests/test_resume.py tests/test_readme.py
 
 # Every learner, small, compiled for TPUs that are not there; libtpu, their compiler, is 700 MB.
 preflight: $(INSTALLED)

@@ -1,10 +1,26 @@
 """What every test file shares."""
 
+import os
+
 import jax
+import jaxlib
 import pytest
 from xdist.scheduler import LoadFileScheduling
 
 LONG = ("test_contract.py", "test_preflight.py", "test_learning.py")
+
+
+def pytest_addoption(parser):
+    parser.addoption("--fast-compile", action="store_true", help="programs that compile faster and run slower")
+
+
+def pytest_configure(config):
+    """Most tests compile for seconds what runs for milliseconds: not optimised, it takes a third of the time."""
+    if config.option.fast_compile:
+        flags = [os.environ.get("XLA_FLAGS", ""), "--xla_backend_optimization_level=0"]
+        if jaxlib.version.__version_info__ < (0, 11):  # later ones compile fusions in one way only
+            flags.append("--xla_cpu_use_fusion_emitters=false")
+        os.environ["XLA_FLAGS"] = " ".join(flags)
 
 
 class _ByFileOrLearner(LoadFileScheduling):
