@@ -30,11 +30,12 @@ def curves(paths: Sequence[Path], target: Path) -> None:
     """
     figure = Figure(figsize=(6.4, 4.0), dpi=150, layout="constrained")
     axes = figure.add_subplot()
-    scores = set()
+    scores, seeds = set(), set()
     for path, color in zip(paths, COLORS * len(paths), strict=False):
         _, _, experiment = folder.open_run(path)
         learner = registry.get(experiment.algorithm)
         scores.add(learner.score)
+        seeds.add(experiment.seeds)
         rows = folder.read_metrics(path)
         if not rows:
             raise ValueError(f"{path} has no metrics yet.")
@@ -54,14 +55,15 @@ def curves(paths: Sequence[Path], target: Path) -> None:
     axes.set_ylabel(f"{summary.plain(learner.score)}{unit}", color=GREY)
     axes.set_xlabel(f"{experiment.source.unit} per seed", color=GREY)
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    if len(paths) > 1:
-        title = "Interquartile means over seeds, 95 % intervals"
-    else:
-        title = f"Interquartile mean of {experiment.seeds} seeds, 95 % interval" if experiment.seeds > 1 else "1 seed"
+    counts = " or ".join(map(str, sorted(seeds)))
+    title = "1 seed" if seeds == {1} else f"Interquartile mean of {counts} seeds, 95 % interval"
     axes.set_title(title, color=GREY)
     axes.grid(color="#dddddd", linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, loc="best", fontsize=9)
+    if len(paths) == 1:
+        axes.legend(frameon=False, loc="best", fontsize=9)
+    else:  # beside the curves, which leave no room for as many lines of text
+        figure.legend(frameon=False, loc="outside lower center", fontsize=9)
     figure.savefig(target)
 
 
