@@ -16,11 +16,11 @@ demo: $(INSTALLED)
 test: $(INSTALLED)
 	$(PYTEST) --fast-compile
 
-# Further forms of what the quick tests cover; then, compiled as users have it, training to named scores and resumption.
+# Further forms of what the quick tests cover; then, compiled as users have it, training and resumption bit for bit.
 learning: $(INSTALLED)
 	$(PYTEST) --fast-compile -m slow
 	$(PYTEST) -m learning
-	$(PYTEST) tests/test_contract.py tests/test_resume.py tests/test_readme.py
+	$(PYTEST) -k resumed
 
 # Every learner, small, compiled for TPUs that are not there; libtpu, their compiler, is 700 MB.
 preflight: $(INSTALLED)

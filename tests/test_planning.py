@@ -64,7 +64,7 @@ def test_evaluation_agrees_with_linear_equations(name):
         np.testing.assert_allclose(planning.solve_policy(made, policy, DISCOUNT) / scale, expected / scale, atol=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.learning
 def test_ten_thousand_random_mdps_in_one_call():
     keys = random.split(random.key(0), 10_000)
     made = jax.jit(jax.vmap(lambda key: mdp.garnet(key, 8, 3, 3, 1)))(keys)

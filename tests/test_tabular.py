@@ -46,7 +46,7 @@ CLIFF = Linear(0.5, 0.5), Linear(1.0, 0.0, 0.9)
 CLIFF_ON_POLICY = Linear(0.1, 0.1), Linear(0.1, 0.0, 0.9)
 
 
-@pytest.mark.slow
+@pytest.mark.learning
 @pytest.mark.parametrize(
     ("name", "discount", "schedules", "targets", "tolerance"),
     [
@@ -71,7 +71,7 @@ def test_control_finds_the_planners_values(name, discount, schedules, targets, t
         assert (metrics["diverged"] == 0).all()
 
 
-@pytest.mark.slow
+@pytest.mark.learning
 @pytest.mark.parametrize("planner", ["sampled", "sweeps"])
 @pytest.mark.parametrize(("name", "tolerance"), [("FrozenLake", 0.1), ("CliffWalking", 0.01)])
 def test_dyna_finds_the_planners_values(name, tolerance, planner):
@@ -85,7 +85,7 @@ def test_dyna_finds_the_planners_values(name, tolerance, planner):
     assert jnp.median(error) < tolerance, error
 
 
-@pytest.mark.slow
+@pytest.mark.learning
 def test_planning_makes_more_of_the_same_steps():
     """Section 8.2: after 3000 steps in a maze, Dyna-Q with more planning is nearer to the best values."""
     env, made = mdp.as_env(envs_tabular.grid_world(envs_tabular.ROOMS, {"G": 1.0}), 500)
@@ -125,7 +125,7 @@ def greedy_path(table):
     return path
 
 
-@pytest.mark.slow
+@pytest.mark.learning
 def test_cliff_walking_shows_the_textbook_difference():
     """Example 6.6: exploring with epsilon 0.1, SARSA earns more; greedily, Q-learning walks along the cliff."""
     env, made = envs.make("tabular/CliffWalking")
