@@ -338,10 +338,7 @@ def check(words: list[str]) -> int:
 
 def compare(words: list[str]) -> int:
     """Print a table, write a picture and say where it is."""
-    paths = []
-    while words and not words[0].startswith("-"):
-        paths.append(words.pop(0))
-    paths = list(dict.fromkeys(paths))
+    paths = _named(words)
     default = cli_sweep.Compare()
     asked = options.parse(words, default, "python -m experiments compare RUN RUN ...", "Runs and sweeps side by side.")
     if not paths:
@@ -353,10 +350,7 @@ def plot(words: list[str]) -> int:
     """Write pictures and print where they are."""
     from experiments import plots  # slow to import: matplotlib
 
-    paths = []
-    while words and not words[0].startswith("-"):
-        paths.append(words.pop(0))
-    paths = list(dict.fromkeys(paths))
+    paths = _named(words)
     asked = options.parse(words, Plot(), "python -m experiments plot RUN [RUN ...]", "Draw learning curves.")
     if not paths:
         raise ValueError("Which run? `python -m experiments plot RUN [RUN ...]`")
@@ -423,9 +417,7 @@ def results(words: list[str]) -> int:
     """Train what is not yet trained, and write the table."""
     from experiments import table
 
-    chosen = []
-    while words and not words[0].startswith("-"):
-        chosen.append(words.pop(0))
+    chosen = _named(words)
     summary = "Train presets over their seeds, all if none is named, and write the table of their scores."
     asked = options.parse(words, Results(), "python -m experiments results [PRESET ...]", summary)
     left = table.run(chosen, Path(asked.runs), Path(asked.out))
@@ -437,9 +429,7 @@ def bench(words: list[str]) -> int:
     """Measure, print, and store if asked to."""
     from experiments.benchmarks import pictures, report  # import algorithms and matplotlib
 
-    chosen = []
-    while words and not words[0].startswith("-"):
-        chosen.append(words.pop(0))
+    chosen = _named(words)
     named = f"NAME: {', '.join(report.names())}; all if none, accelerator only where there is one."
     summary = f"Speed against ceilings, other libraries and size. {named}"
     asked = options.parse(words, Bench(), "python -m experiments bench [NAME ...]", summary)
@@ -510,6 +500,14 @@ def _value_of(option: str, words: list[str]) -> str | None:
         elif word == option:
             found = words[place + 1] if place + 1 < len(words) else None
     return found
+
+
+def _named(words: list[str]) -> list[str]:
+    """What stands before the first option, each once; taken away from `words`."""
+    names = []
+    while words and not words[0].startswith("-"):
+        names.append(words.pop(0))
+    return list(dict.fromkeys(names))
 
 
 def _run_of(words: list[str], command: str) -> tuple[str, list[str]]:
