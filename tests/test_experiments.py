@@ -645,7 +645,8 @@ def test_preset_makes_its_learner(name, monkeypatch):
         if presets.PRESETS[name].algorithm == "wavenet":
             images = np.zeros((4, 64), np.uint8)
         labelled = data.Examples(images, np.arange(4))
-        monkeypatch.setattr(data, "load", lambda name, **_: data.from_arrays(name, labelled, labelled, levels=levels))
+        made = data.from_arrays("made", labelled, labelled, levels=levels)
+        monkeypatch.setattr(datasets, "load", lambda *_, **__: made)
     asked = presets.get(name)
     assert experiment.decode(json.loads(json.dumps(experiment.encode(asked)))) == asked
     assert jax.tree.leaves(experiment.build(asked).runs_shape())
