@@ -20,7 +20,7 @@ test: $(INSTALLED)
 learning: $(INSTALLED)
 	$(PYTEST) --fast-compile -m slow
 	$(PYTEST) -m learning
-	$(PYTEST) -k resumed
+	$(PYTEST) tests/test_resume.py tests/test_sweeping.py -k resumed
 
 # Every learner, small, compiled for TPUs that are not there; libtpu, their compiler, is 700 MB.
 preflight: $(INSTALLED)

@@ -41,8 +41,8 @@ GOALS = [
     Goal("ppo-pendulum", 8, -200),
     Goal("ppo-mountaincar-continuous", 8, 90),
     Goal("dqn-cartpole", 16, 495),
-    Goal("dqn-acrobot", 16, -85),
-    Goal("dqn-mountaincar", 16, -115),
+    Goal("dqn-acrobot", 8, -85),
+    Goal("dqn-mountaincar", 8, -115),
     Goal("dqn-catch", 8, 1, every=1),
 ]
 
