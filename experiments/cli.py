@@ -142,7 +142,7 @@ class Bench:
 
     rounds: int = 5  # medians are over these
     peers: str | None = None  # Python of the other libraries' environment; .venv-peers, if `make peers` made it
-    out: str | None = None  # JSON file to write, and beside it a picture
+    out: str | None = None  # JSON file to write as it goes, and at the end beside it a picture
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -437,10 +437,10 @@ def bench(words: list[str]) -> int:
     peers = Path(asked.peers) if asked.peers else made if made.exists() else None
     if peers is None and not chosen:
         print("No other library to measure beside ours: `make peers` installs them.")
-    result = report.run(chosen, asked.rounds, peers)
-    if asked.out is not None:
-        folder.write_json(Path(asked.out), result)
-        pictures.draw(result["rows"], Path(asked.out).with_suffix(".png"))
+    out = None if asked.out is None else Path(asked.out)
+    result = report.run(chosen, asked.rounds, peers, out)
+    if out is not None:
+        pictures.draw(result["rows"], out.with_suffix(".png"))
     return 0
 
 

@@ -336,6 +336,18 @@ def test_an_accelerator_is_asked_for_by_name_on_a_cpu(monkeypatch):
     assert asked == [name for name in report.names() if name != "accelerator"]
 
 
+def test_what_was_measured_before_a_machine_dies_is_stored(tmp_path, monkeypatch):
+    def dies(name, *_):
+        yield {"task": "first"}
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(report, "_benchmark", dies)
+    with pytest.raises(KeyboardInterrupt):
+        report.run(["hardware"], 1, None, tmp_path / "bench.json")
+    stored = json.loads((tmp_path / "bench.json").read_text())
+    assert stored["rows"] == [{"benchmark": "hardware", "task": "first"}] and stored["machine"]["cores"]
+
+
 def test_every_learner_has_something_to_be_measured_with():
     for name in registry.LEARNERS:
         preset, experiment = anatomy.subject(name)

@@ -33,8 +33,10 @@ def machine() -> dict[str, Any]:
     }
 
 
-def run(chosen: Sequence[str], rounds: int, peers: Path | None, *, tiny: bool = False) -> dict[str, Any]:
-    """The benchmarks `chosen`. Returns what is stored as JSON.
+def run(
+    chosen: Sequence[str], rounds: int, peers: Path | None, out: Path | None = None, *, tiny: bool = False
+) -> dict[str, Any]:
+    """The benchmarks `chosen`. Returns what is stored as JSON, in the file `out` as it is measured, if one is named.
 
     All if there are none; on a CPU all but the accelerator's, which would take an hour there.
 
@@ -48,13 +50,20 @@ def run(chosen: Sequence[str], rounds: int, peers: Path | None, *, tiny: bool = 
             raise ValueError(checks.unknown("benchmark", name, names()))
     # A program from the cache would count as compiled at once.
     jax.config.update("jax_enable_compilation_cache", False)
-    rows = []
+    result: dict[str, Any] = {"machine": machine(), "rounds": rounds, "rows": []}
+
+    def store() -> None:
+        if out is not None:
+            folder.write_json(out, result)
+
+    store()  # a path that cannot be written to shows now, not hours later
     everything = [name for name in names() if name != "accelerator" or jax.default_backend() != "cpu"]
     for name in chosen or everything:
         for row in _benchmark(name, rounds, peers, tiny):
             print(_line(row), flush=True)
-            rows.append({"benchmark": name, **row})
-    return {"machine": machine(), "rounds": rounds, "rows": rows}
+            result["rows"].append({"benchmark": name, **row})
+            store()
+    return result
 
 
 def _benchmark(name: str, rounds: int, peers: Path | None, tiny: bool) -> Iterable[dict[str, Any]]:
