@@ -34,7 +34,7 @@ def series(path: str | Path) -> Series:
     """Of the run or sweep in folder `path`, as far as it has come.
 
     Raises:
-        ValueError: no run there, or nothing measured yet.
+        ValueError: no run there, or nothing measured yet, of a sweep with all seeds of some point.
     """
     found, _, experiment = folder.open_run(path)
     learner, unit = registry.get(experiment.algorithm), experiment.source.unit
@@ -56,7 +56,9 @@ def _of_sweep(found: Any, path: Path, what: str, learner: registry.Learner, unit
         values = (f"{name} {best[name].item():.4g}" for name in results.names(found) if best[name].dtype.kind == "f")
         words = (f"{name} {best[name].item()}" for name in results.names(found) if best[name].dtype.kind != "f")
         what = ", ".join([what, *values, *words])
-    best = best.isel(step=np.flatnonzero(best["diverged"].notnull().any("seed").values))
+    best = best.isel(step=np.flatnonzero(best["diverged"].notnull().all("seed").values))
+    if not best.sizes["step"]:
+        raise ValueError(f"{path} has metrics of some seeds only: wait for the others, or `resume` it.")
     scores = best[learner.score].transpose("step", "seed").values.astype(float)
     lost = int(best["diverged"].isel(step=-1).sum())
     return Series(path.name, what, best["step"].values, scores, lost, learner, unit)

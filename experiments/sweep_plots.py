@@ -82,7 +82,8 @@ def schedules(found: Any) -> Figure:
         for seed, color in zip(found["seed"].values, COLORS * found.sizes["seed"], strict=False):
             line = results.lineage(found, seed, int(best.sel(seed=seed)))
             values = found[name].sel(seed=seed).transpose("step", "point").values
-            axes.step(found["step"], values[np.arange(len(line)), line], color=color, label=f"seed {seed}")
+            steps = found["step"][: len(line)]
+            axes.step(steps, values[np.arange(len(line)), line], color=color, label=f"seed {seed}")
         if _is_wide(found[name].values):
             axes.set_yscale("log")
         axes.set_xlabel("steps per lane", color=GREY)

@@ -194,7 +194,7 @@ def with_label(x: Array, label: Array | None, num_classes: int) -> Array:
     """`x` [B, ..., C] with its `label` [B] as constant one-hot channels behind, [B, ..., C + num_classes]."""
     if label is None:
         return x
-    one_hot = nn.one_hot(label, num_classes)
+    one_hot = data.one_hot(label, num_classes)
     planes = jnp.broadcast_to(one_hot.reshape(-1, *[1] * (x.ndim - 2), one_hot.shape[-1]), (*x.shape[:-1], num_classes))
     return jnp.concatenate([x, planes], -1)
 

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 from jax import Array, lax, nn, random
 from jax import numpy as jnp
 
@@ -108,9 +107,10 @@ def samplers(
 ) -> tuple[Callable[..., Array], Callable[..., Array]]:
     """`sample` and `complete` of a model, given `draw(key, params, wish, label, method) -> [B, D] int32`.
 
-    The first of `methods` is used where none is asked for; classes in turn where no label is, if the model reads one of
-    `num_classes`. `complete` takes the values of `x` where `given`, and draws each other one given those before it in
-    the order: a sample given all of them where they come first in the order, and else blind to those still to come.
+    The first of `methods` is used where none is asked for. If the model reads one of `num_classes`, `sample` takes them
+    in turn where no label is given, and `complete` needs it. That takes the values of `x` where `given`, and draws each
+    other one given those before it in the order: a sample given all of them where they come first in the order, and
+    else blind to those still to come.
 
     All methods compute the same sums, in float32 whatever the device would rather multiply in; only their order
     differs, so that a value whose noise lies within rounding of the edge between two levels may be drawn as either.
@@ -120,18 +120,21 @@ def samplers(
         method = methods[0] if method is None else method
         if method not in methods:
             raise ValueError(checks.unknown("method of sampling", method, methods))
-        if label is None and num_classes is not None:
-            label = jnp.arange(len(wish.x)) % num_classes
+        label = data.check_label(num_classes, label, len(wish.x))
         with jax.default_matmul_precision("highest"):
-            x = draw(key, state.fit.params, wish, data.check_label(num_classes, label, len(wish.x)), method)
-        return data.scale(x, spec.levels).reshape(-1, *spec.shape)
+            x = data.scale(draw(key, state.fit.params, wish, label, method), spec.levels)
+        if label is not None:  # of no class, which tracing cannot refuse, there are no examples
+            x = jnp.where(label[:, None] < (num_classes or 0), x, jnp.nan)
+        return x.reshape(-1, *spec.shape)
 
     def sample(key: Array, state: Any, count: int, label: Any = None, method: str | None = None) -> Array:
         shape = count, math.prod(spec.shape)
+        if label is None and num_classes is not None:
+            label = jnp.arange(count) % num_classes
         return scaled(key, state, Wish(jnp.zeros(shape, jnp.int32), jnp.zeros(shape, bool)), label, method)
 
     def complete(key: Array, state: Any, x: Any, given: Any, label: Any = None, method: str | None = None) -> Array:
-        check_examples(spec, x)
+        data.check_examples(spec, x)
         given = check_given(spec, given, len(x)).reshape(len(x), -1)
         return scaled(key, state, Wish(jnp.asarray(x, jnp.int32).reshape(given.shape), given), label, method)
 
@@ -190,9 +193,9 @@ def nats(spec: data.Spec, conditional: Conditional, outputs: Callable[[Array], A
     A value that is no level costs NaN where it cannot be refused, while tracing.
 
     Raises:
-        ValueError: as `check_examples`.
+        ValueError: as `data.check_examples`.
     """
-    check_examples(spec, x)
+    data.check_examples(spec, x)
     levels = spec.levels or 0
     found = -conditional.log_prob(outputs(data.scale(x, levels)), x)
     values = jnp.asarray(x, jnp.int32)  # 256 levels are no byte
@@ -241,32 +244,6 @@ def classes(spec: data.Spec, conditional: bool) -> int | None:
     if conditional and spec.num_classes is None:
         raise ValueError(f"{spec.name} has no labels to condition on: give some, or use conditional=False.")
     return spec.num_classes if conditional else None
-
-
-def check_examples(spec: data.Spec, x: Any) -> None:
-    """Refuse examples that are not of the data a model was made for; values only where they are known.
-
-    Raises:
-        ValueError: another shape; values that are not integers below the number of levels.
-    """
-    if tuple(x.shape[1:]) != spec.shape:
-        raise ValueError(
-            f"Examples of shape {tuple(x.shape[1:])} given to a model of {spec.name}, {spec.shape}: "
-            "give an array [N, *shape] of its own shape and channels."
-        )
-    if not (jnp.issubdtype(x.dtype, jnp.integer) or x.dtype == bool):
-        raise ValueError(
-            f"{x.dtype} examples given to a model of integers below {spec.levels}: give them as they are, "
-            f"and samples x as round(x * {(spec.levels or 2) - 1})."
-        )
-    if not isinstance(x, jax.core.Tracer) and x.size:
-        values, levels = np.asarray(x), spec.levels or 0
-        low, high = values.min(), values.max()
-        if low < 0 or high >= levels:
-            raise ValueError(
-                f"Values {low} to {high} given to a model of 0 .. {levels - 1}: bring them into this range, or train a "
-                "model of as many levels as they have."
-            )
 
 
 def check_given(spec: data.Spec, given: Any, count: int) -> Array:

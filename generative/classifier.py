@@ -14,12 +14,12 @@ DESCRIPTION = networks.MLP((256,), "relu", dropout=0.3)
 
 
 def logits(params: Any, x: Array, num_classes: int, key: Array | None = None) -> Array:
-    """[N, num_classes] of images `x` [N, *shape] scaled to [0, 1]; a key turns dropout on."""
+    """[N, num_classes] of images `x` [N, *shape] as `data.scale` gives them; a key turns dropout on."""
     return networks.build(DESCRIPTION, x.shape[1:], num_classes).apply(params, x, key)
 
 
 def features(params: Any, x: Array) -> Array:
-    """The hidden layer [N, D] of images `x` [N, *shape] scaled to [0, 1]."""
+    """The hidden layer [N, D] of images `x` [N, *shape] as `data.scale` gives them."""
     return networks.build(DESCRIPTION, x.shape[1:]).apply(params, x)
 
 

@@ -58,7 +58,8 @@ def build(
         second = networks.image_generator(decoder, latent_size + num_labels, spec.shape, 1.0)
 
     def encode(params: Any, x: Array, label: Array | None, key: Array | None) -> Array:
-        return first.apply(params, with_label(x.reshape(len(x), *axes, channels), label), key)
+        planes = None if label is None else label.reshape(len(x), *[1] * len(axes), -1)
+        return first.apply(params, with_label(x.reshape(len(x), *axes, channels), planes), key)
 
     def decode(params: Any, latent: Array, label: Array | None, key: Array | None) -> Array:
         outputs = second.apply(params, with_label(latent, label), key)
@@ -68,10 +69,9 @@ def build(
 
 
 def with_label(x: Array, label: Array | None) -> Array:
-    """Images [B, H, W, C] or vectors [..., B, C] with their `label` [B, Y] as Y channels more."""
+    """`x` [..., C] with its `label` [..., Y], with axes of 1 where it is the same, as Y channels more."""
     if label is None:
         return x
-    label = label[:, None, None] if x.ndim == 4 else label
     return jnp.concatenate([x, jnp.broadcast_to(label, (*x.shape[:-1], label.shape[-1]))], -1)
 
 

@@ -66,7 +66,7 @@ class Spec:
     high: float
     num_classes: int | None  # None without labels
     num_train: int
-    num_valid: int
+    num_valid: int  # 0 where they are trained on as well
     num_test: int
     rate: int | None = None  # samples a second, of sounds from a file
 
@@ -114,11 +114,39 @@ def check_split(spec: Spec, split: str) -> None:
         raise ValueError(f"{spec.name} has no {split} examples to evaluate: give some, or use the other eval_split.")
 
 
+def check_examples(spec: Spec, x: Any) -> None:
+    """Refuse examples that are not of the data a model was made for; values only where they are known.
+
+    Raises:
+        ValueError: another shape; values that are not integers below the number of levels, where there are levels.
+    """
+    if tuple(x.shape[1:]) != spec.shape:
+        raise ValueError(
+            f"Examples of shape {tuple(x.shape[1:])} given to a model of {spec.name}, {spec.shape}: "
+            "give an array [N, *shape] of its own shape and channels."
+        )
+    if spec.levels is None:
+        return
+    if not (jnp.issubdtype(x.dtype, jnp.integer) or x.dtype == bool):
+        raise ValueError(
+            f"{x.dtype} examples given to a model of integers below {spec.levels}: give them as they are, "
+            f"and samples x as round(x * {spec.levels - 1})."
+        )
+    if not isinstance(x, jax.core.Tracer) and x.size:
+        values = np.asarray(x)
+        low, high = values.min(), values.max()
+        if low < 0 or high >= spec.levels:
+            raise ValueError(
+                f"Values {low} to {high} given to a model of 0 .. {spec.levels - 1}: bring them into this range, or "
+                "train a model of as many levels as they have."
+            )
+
+
 def check_label(num_classes: int | None, label: Any, count: int) -> Array | None:
     """`label` as an array [count], None for a model without classes; values are checked only where they are known.
 
-    Where they are not, one that is no class is made `num_classes`, for which `jnp.take` gives NaN: it would take a
-    negative one from the end.
+    Where they are not, one that is no class is made `num_classes`, for which `one_hot` and `jnp.take` give NaN: these
+    would take a negative one from the end.
 
     Raises:
         ValueError: labels missing, not wanted, of another number, or outside the classes.
@@ -142,6 +170,11 @@ def check_label(num_classes: int | None, label: Any, count: int) -> Array | None
     if label.ndim and len(label) != count:
         raise ValueError(f"{len(label)} labels given for {count} examples: give one for each, or one for all.")
     return jnp.broadcast_to(jnp.where(label < 0, num_classes, label), (count,))
+
+
+def one_hot(label: Array, num_classes: int) -> Array:
+    """[B, Y] with a 1 at each `label` [B]; NaN for one that is no class."""
+    return jnp.where(label[:, None] < num_classes, jax.nn.one_hot(label, num_classes), jnp.nan)
 
 
 def take(examples: Any, index: Array) -> Any:
@@ -216,7 +249,7 @@ def from_arrays(
         high=max(float(array.max()) for array in filled) if levels is None else 1.0,
         num_classes=1 + max(classes) if classes else None,
         num_train=len(x["train"]),
-        num_valid=len(x["valid"]),
+        num_valid=0 if join_valid else len(x["valid"]),
         num_test=len(x["test"]),
         rate=rate,
     )
@@ -238,6 +271,8 @@ def _checked(name: str, split: str, x: np.ndarray, train: np.ndarray, levels: in
         if bad:
             raise ValueError(f"{name}: {split} holds {bad} values that are NaN or infinite: remove or mend them.")
         return x.astype(np.float32)
+    if levels is not None and levels < 2:
+        raise ValueError(f"{name}: levels={levels} must be at least 2, 0 and 1.")
     if levels is None or not (np.issubdtype(x.dtype, np.integer) or x.dtype == bool):
         raise ValueError(
             f"{name}: {split} holds {x.dtype} values with levels={levels}: give integers with their number of levels, "

@@ -51,13 +51,14 @@ def load(
     - `digits_inverted`, `digits_rotated`, `sprites_filled`: pairs [2, H, W, C] for translation, see `translation`;
       of the sprites 5000 train, 500 test, with the options of `sprites`.
     - `sprites`: shapes of known size, orientation and place, see `sprites`, rendered as they are drawn; `options` are
-      its side (32) and color (False). 2000 valid and 5000 test; their shape is their label. Needs no file.
+      its side (32) and color (False). 2000 valid and 5000 test; their shape is their label. Squares and ellipses look
+      alike at several orientations, so that two thirds of these have a twin in training. Needs no file.
     - `sines`, `strings`, `sounds`: sums of sines, plucked strings, and both, labelled, see `waves`; 2000 train, 200
       valid, 200 test. `wav`: the pieces of a file, its last fifth valid and test. `options` are length and levels, and
       file.
 
     `join_valid` appends the validation examples to the training examples, as Burda et al. 2015 train on MNIST's 60,000;
-    `valid` stays as it was.
+    `valid` stays as it was, but counts as none, for nothing can be held out by it.
 
     Raises:
         ValueError: unknown name, with the nearest known ones; a damaged file.
@@ -74,7 +75,8 @@ def _sprites(grid: sprites.Grid, join_valid: bool) -> tuple[data.Spec, data.Sour
     num_valid, num_test = 2000, 5000
     held_out = data.Rendered(grid, grid.num_images - num_valid - num_test, num_valid + num_test)
     train = data.Rendered(grid, 0, held_out.first + (num_valid if join_valid else 0))
-    spec = data.Spec("sprites", grid.shape, 256, 0.0, 1.0, len(sprites.SHAPES), train.count, num_valid, num_test)
+    counts = train.count, 0 if join_valid else num_valid, num_test
+    spec = data.Spec("sprites", grid.shape, 256, 0.0, 1.0, len(sprites.SHAPES), *counts)
     x, label = held_out.take(jnp.arange(held_out.count))
     valid, test = Examples(x[:num_valid], label[:num_valid]), Examples(x[num_valid:], label[num_valid:])
     return spec, data.Source(train, valid, test)

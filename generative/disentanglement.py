@@ -85,6 +85,7 @@ def mutual_information_gap(codes: Codes) -> float:
     latent it is all that this one knows.
     """
     codes = Codes(*map(np.asarray, codes))
+    codes = codes._replace(code=codes.code.astype(float))  # of an almost constant latent, float32 cannot tell edges
     bins = [np.digitize(latent, np.histogram_bin_edges(latent, NUM_BINS)[1:-1]) for latent in codes.code.T]
     known = np.array([[mutual_information(latent, factor) for latent in bins] for factor in codes.value.T])  # [F, Z]
     entropy = np.array([mutual_information(factor, factor) for factor in codes.value.T])

@@ -66,7 +66,7 @@ class ResNet:
 
     channels: tuple[int, ...] = (32,)  # at full size, then after each halving of the sides
     num_blocks: int = 2  # of two convolutions each, where the image is smallest
-    norm: Norm = "instance"  # not at the image
+    norm: Norm = "instance"  # not where the image is made
 
     def __post_init__(self) -> None:
         _check_channels(self)

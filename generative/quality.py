@@ -31,6 +31,7 @@ class Modes(NamedTuple):
 
 def squared_distances(x: Array, y: Array) -> Array:
     """[N, M] between `x` [N, D] and `y` [M, D]; not below 0, whatever is lost in rounding."""
+    x, y = x - x.mean(0), y - x.mean(0)  # far from the origin, squares would leave nothing of their differences
     product = jnp.matmul(x, y.T, precision=lax.Precision.HIGHEST)
     return jnp.maximum(jnp.square(x).sum(-1)[:, None] + jnp.square(y).sum(-1) - 2.0 * product, 0.0)
 

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from gymnax import registration
 from gymnax.environments import spaces
+from gymnax.environments.classic_control import cartpole
 from jax import Array, random
 from jax import numpy as jnp
 
@@ -46,9 +47,26 @@ def make(name: str, **kwargs: Any) -> tuple[Env, Any]:
             f"its parameters are {', '.join(fields)}."
         )
     for key, value in changes.items():
-        if np.asarray(value).dtype.kind not in "biuf":
+        array, default = np.asarray(value), np.asarray(getattr(params, key))
+        if array.dtype.kind not in "biuf":
             raise ValueError(f"{name}: {key}={value!r} is no number, as its parameters are.")
+        if array.dtype.kind == "f" and default.dtype.kind in "iu" and (array % 1).any():
+            raise ValueError(f"{name}: {key}={value!r} must be whole, as the default {default} is.")
+        if key in _DERIVED and isinstance(params, cartpole.EnvParams):
+            raise ValueError(f"{name}: {key} follows from {_DERIVED[key]}: change those.")
+        changes[key] = array.astype(default.dtype)  # which 1 for 1.0 would change
     return adapt(env, dataclasses.replace(params, **changes) if changes else params, name)
+
+
+_DERIVED = {"total_mass": "masscart and masspole", "polemass_length": "masspole and length"}
+
+
+def _consistent(params: Any) -> Any:
+    """CartPole's parameters with those that follow from others, any of which may have been changed."""
+    if not isinstance(params, cartpole.EnvParams):
+        return params
+    masses = params.masscart + params.masspole
+    return params.replace(total_mass=masses, polemass_length=params.masspole * params.length)
 
 
 def _describe(parameters: Any) -> str:
@@ -86,7 +104,7 @@ def adapt(env: Any, params: Any, name: str | None = None) -> tuple[Env, Any]:
     )
 
     def step(key: Array, state: Any, action: Array, params: Any) -> Step:
-        obs, state, reward, terminated, truncated, info = env.step(key, state, action, params)
+        obs, state, reward, terminated, truncated, info = env.step(key, state, action, _consistent(params))
         return Step(
             state=state,
             obs=obs,

@@ -44,12 +44,27 @@ def bounds(spec: Spec) -> Bounds:
     low, high = (
         np.array(bound, np.float32).reshape(spec.action.shape) for bound in (spec.action.low, spec.action.high)
     )
-    if not (np.isfinite(low) & np.isfinite(high)).all():
+    _check_widths(spec.action)
+    if not _bounded(low, high).all():
         raise ValueError(
             f"{spec.name} has actions from low={spec.action.low} to high={spec.action.high}, where finite bounds are "
             "needed: use an environment that has them, or ppo with distribution='gaussian'."
         )
     return Bounds(low, high, (low + high) / 2, (high - low) / 2)
+
+
+def _bounded(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Which entries of an action are; bounds at the end of what float32 holds stand for none."""
+    with np.errstate(over="ignore"):
+        return np.isfinite(high - low)
+
+
+def _check_widths(action: Box) -> None:
+    if not all(low < high for low, high in zip(action.low, action.high, strict=True)):
+        raise ValueError(
+            f"Actions from low={action.low} to high={action.high} leave some entry no choice: let the environment fill "
+            "in what is fixed."
+        )
 
 
 class Head(NamedTuple):
@@ -107,13 +122,14 @@ def head(action: Discrete | Box, name: HeadName) -> Head:
     to the environment, the log-probability stays that of the sample.
 
     Raises:
-        ValueError: a squashed Gaussian without finite bounds to squash into.
+        ValueError: a squashed Gaussian without finite bounds to squash into; bounds that are equal or not in order.
     """
     if isinstance(action, Discrete):
         return Head(action.num, 0, lambda outputs, free: distrax.Categorical(outputs), lambda sample: sample)
 
+    _check_widths(action)
     low, high = np.array(action.low, np.float32), np.array(action.high, np.float32)
-    bounded = np.isfinite(low) & np.isfinite(high)
+    bounded = _bounded(low, high)
     if name == "squashed_gaussian" and not bounded.all():
         raise ValueError(
             f"A squashed Gaussian needs finite action bounds, got low={action.low}, high={action.high}: "

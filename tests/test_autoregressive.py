@@ -529,8 +529,14 @@ def test_a_class_out_of_range_is_refused(module, config, shape):
     # Where it cannot be refused, it is no number.
     found = jit(model.log_prob)(state.fit.params, source.test.x[:3], jnp.array([0, 3, -1]))
     np.testing.assert_array_equal(np.isnan(found), [False, True, True])
-    with pytest.raises(ValueError, match="given their class: give labels from 0 to 2"):
-        model.log_prob(state.fit.params, source.test.x[:2])
+    drawn = jit(lambda label: model.sample(random.key(0), state, 3, label))(jnp.array([0, 3, -1]))
+    np.testing.assert_array_equal(np.isnan(drawn).reshape(3, -1).any(1), [False, True, True])
+    for asks in (
+        lambda: model.log_prob(state.fit.params, source.test.x[:2]),
+        lambda: model.complete(random.key(0), state, source.test.x[:2], np.zeros(shape, bool)),
+    ):
+        with pytest.raises(ValueError, match="given their class: give labels from 0 to 2"):
+            asks()
     with pytest.raises(ValueError, match="1 labels given for 2 examples"):
         model.sample(random.key(0), state, 2, jnp.array([1]))
     no_labels, _ = data.from_arrays("plain", np.zeros((3, *shape), bool), np.zeros((3, *shape), bool))

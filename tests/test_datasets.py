@@ -27,7 +27,7 @@ def test_digits():
     assert source.train.x.dtype == jnp.uint8 and source.train.x.max() == 16
     assert source.valid.label.shape == (200,) and set(source.test.label.tolist()) == set(range(10))
     joined, both = datasets.load("digits", join_valid=True)
-    assert joined.num_train == 1497 and joined.num_valid == 200
+    assert joined.num_train == 1497 and joined.num_valid == 0
     np.testing.assert_array_equal(both.train.x[1297:], source.valid.x)
     np.testing.assert_array_equal(both.train.label[1297:], source.valid.label)
 

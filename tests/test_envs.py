@@ -123,6 +123,24 @@ def test_arguments_reach_constructor_and_parameters():
     env, params = envs.make("CartPole-v1", max_steps_in_episode=1000, length=0.7)
     assert env.spec.max_steps == 1000 == params.max_steps_in_episode
     assert params.length == np.float32(0.7)
+    assert envs.make("CartPole-v1", length=1)[1].length.dtype == np.float32
+
+
+@pytest.mark.parametrize("change", [{"masscart": 5.0}, {"masspole": 1.0}, {"length": 0.25}], ids=str)
+def test_cart_and_pole_obey_their_equations_whatever_is_changed(change):
+    """Barto, Sutton and Anderson 1983, without friction; gymnax holds sums and products of these numbers apart."""
+    env, params = envs.make("CartPole-v1")
+    values = {"masscart": 1.0, "masspole": 0.1, "length": 0.5, **change}
+    obs, state = env.reset(random.key(0), params)
+    step = jax.jit(env.step)(random.key(1), state, jnp.int32(1), params.replace(**change))
+    _, velocity, angle, turning = np.asarray(obs, float)
+    mass, length = values["masscart"] + values["masspole"], values["length"]
+    push = (10 + values["masspole"] * length * turning**2 * np.sin(angle)) / mass
+    lever = length * (4 / 3 - values["masspole"] * np.cos(angle) ** 2 / mass)
+    turn = (9.8 * np.sin(angle) - np.cos(angle) * push) / lever
+    moved = push - values["masspole"] * length * turn * np.cos(angle) / mass
+    np.testing.assert_allclose(step.next_obs[1], velocity + 0.02 * moved, rtol=1e-4)
+    np.testing.assert_allclose(step.next_obs[3], turning + 0.02 * turn, rtol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -132,6 +150,8 @@ def test_arguments_reach_constructor_and_parameters():
         ("xyzzy", {}, ["'xyzzy'", "Breakout-MinAtar", "Pendulum-v1"]),
         ("CartPole-v1", {"lenght": 1.0}, ["CartPole-v1", "lenght", "no arguments", "length"]),
         ("CartPole-v1", {"length": "abc"}, ["CartPole-v1", "length='abc' is no number"]),
+        ("CartPole-v1", {"total_mass": 2.0}, ["total_mass follows from masscart and masspole"]),
+        ("CartPole-v1", {"max_steps_in_episode": 9.5}, ["max_steps_in_episode=9.5 must be whole"]),
         ("Catch-bsuite", {"rowz": 3}, ["rowz", "rows: int = 10"]),
         ("MetaMaze-misc", {"maze_size": 4}, ["maze_size=4", "rf_size: int = 3"]),
         ("FrozenLake-misc", {"map_name": "9x9"}, ["8x8"]),

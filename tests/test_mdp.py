@@ -6,7 +6,7 @@ import pytest
 from jax import numpy as jnp
 from jax import random
 
-from jaxrl import envs, envs_tabular, mdp, rollout
+from jaxrl import envs, envs_tabular, mdp, planning, rollout
 
 COIN = [[[0.5, 0.5], [0.0, 1.0]]]  # one action, two states
 
@@ -30,6 +30,14 @@ def test_arrays_that_are_no_mdp_are_refused(change, message):
     mdp.create(**arrays)
     with pytest.raises(ValueError, match=message):
         mdp.create(**{**arrays, **change})
+
+
+def test_rounded_probabilities_are_made_to_sum_to_one():
+    """A reward of 1 for ever is worth 1000; rows of .33334 would make it 1020."""
+    made = mdp.create(np.full((1, 3, 3), 0.33334), np.ones((3, 1)), [False] * 3, [0.33334] * 3)
+    np.testing.assert_allclose(made.transition.sum(-1), 1, rtol=1e-7)
+    np.testing.assert_allclose(made.start, 1 / 3, rtol=1e-6)
+    np.testing.assert_allclose(planning.solve_policy(made, jnp.ones((3, 1)), 0.999), 1000, rtol=1e-3)
 
 
 def test_terminal_states_absorb_without_reward():

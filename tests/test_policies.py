@@ -133,6 +133,14 @@ def test_infinite_bounds():
     assert np.isfinite(policy.entropy())
     with pytest.raises(ValueError, match=r"-inf.*inf.*distribution='gaussian'"):
         policies.head(box, "squashed_gaussian")
+    largest = float(np.finfo(np.float32).max)  # stands for infinity in many an environment
+    policy = policies.head(Box((1,), (-largest,), (largest,)), "gaussian").distribution(jnp.zeros(1), jnp.zeros(1))
+    assert policy.stddev() == 1
+
+
+def test_an_entry_without_choice_is_refused():
+    with pytest.raises(ValueError, match="leave some entry no choice"):
+        policies.head(Box((2,), (-1.0, 0.5), (1.0, 0.5)), "gaussian")
 
 
 def test_categorical_in_closed_form():

@@ -8,6 +8,7 @@ import pytest
 from jax import numpy as jnp
 from jax import random
 
+from experiments import sweep_plots
 from jaxrl.core import loop, population, results, sweep
 from jaxrl.core.population import Members, Population, Searched
 
@@ -92,6 +93,16 @@ def test_the_worst_copy_the_best_and_nobody_else_changes():
     np.testing.assert_array_equal(quantiles[:, others], 0.5)
 
 
+def test_members_are_runs_of_their_own(both):
+    """Also where their hyperparameters are the same; those of another seed are others again."""
+    group = PLAN.groups[0]
+    keys, hparams, source = group.arguments(LANES[:MEMBERS])
+    begin = population.start(TOY, CHUNKS * LENGTH, SEARCHED, group.axes)
+    others = jax.vmap(random.key)(jnp.ones(MEMBERS, jnp.uint32))
+    noise = [begin(each, hparams, source).runs.state["noise"] for each in (keys, others)]
+    assert len(np.unique(np.concatenate(noise))) == 2 * MEMBERS
+
+
 @pytest.mark.slow
 def test_changes_start_from_the_parent_and_stay_in_range():
     before = members([1, 2, 3, 4], jnp.array([[0.5, 0.5], [0.5, 0.5], [0.5, 0.5], [0.95, 0.1]]))
@@ -112,6 +123,12 @@ def test_the_lineage_is_what_the_state_remembers(both, found):
             rates = found["rate"].sel(seed=seed).transpose("step", "point").values[np.arange(CHUNKS), line]
             np.testing.assert_allclose(sums[seed, point], LENGTH * rates.sum(), rtol=1e-5)
     assert any(len(set(results.lineage(found, 0, point))) > 1 for point in range(MEMBERS))
+
+
+def test_the_lineage_ends_where_an_unfinished_population_does(found):
+    going_on = found.where(found["step"] <= LENGTH * 3)
+    assert len(results.lineage(going_on, 0, 2)) == 3 and not len(results.lineage(found * np.nan, 0, 2))
+    sweep_plots.schedules(going_on.assign_attrs(found.attrs))
 
 
 def test_before_the_first_chunk_nobody_copies(found):

@@ -220,6 +220,8 @@ def test_what_cannot_be_swept_is_refused_at_once(values, message):
         ({"rate": sweep.LogUniform(0, 1)}, "0 < low < high"),
         ({"rate": sweep.Choice(())}, "no values"),
         ({"rate": ["fast"]}, "cannot be traced"),
+        ({"every": sweep.Uniform(1.5, 4)}, "every holds whole numbers: 1.5 and 4"),
+        ({"width": sweep.LogUniform(0.5, 4)}, "width holds whole numbers"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused_at_once(ranges, message):
@@ -261,6 +263,13 @@ def test_points_fill_their_ranges():
     assert len(plan.groups) == 4
     assert plan.points == sweep.sample(*PARTS, points=64, **ranges).points
     assert plan.points != sweep.sample(*PARTS, points=64, draw=1, **ranges).points
+
+
+@pytest.mark.parametrize("field", ["rate", "scale", "target", "noise.initial"])
+def test_a_whole_number_now_does_not_make_all_that_are_drawn_whole(field):
+    given = Hyperparams(rate=1, noise=Linear(1, 0)), Config(scale=1), Source(target=1)
+    plan = sweep.sample(*given, points=8, **{field: sweep.Uniform(0.9, 0.99)})
+    assert all(0.9 <= value <= 0.99 for (value,) in plan.points)
 
 
 def test_drawn_lanes_are_labelled_along_point():
@@ -320,6 +329,15 @@ def test_a_score_that_is_no_number_counts_as_the_worst():
     found = results.dataset(plan, [(range(8), [1], metrics)], score="eval/return")
     np.testing.assert_array_equal(results.over_seeds(found, final=True)["mean"], [1.5, -np.inf])
     assert results.best(found)["rate"] == 0.1
+
+
+def test_a_point_counts_once_all_its_seeds_were_evaluated():
+    nan = np.nan
+    scores = np.array([[[1, 1], [2, 2]], [[9, 9], [nan, nan]], [[0, 0], [0, nan]]])
+    found = made(scores, (4, 8), rate=[0.1, 0.2, 0.3]).drop_vars("rung")
+    np.testing.assert_array_equal(results.over_seeds(found, final=True)["mean"], [1.5, nan, 0.0])
+    np.testing.assert_array_equal(results.over_seeds(found)["mean"], [[1.5, 1.5], [nan, nan], [0.0, nan]])
+    assert [point["rate"] for point in results.ranking(found)] == [0, 2, 1]
 
 
 def test_programs_that_are_evaluated_at_other_steps_share_a_dataset():

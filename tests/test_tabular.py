@@ -187,10 +187,28 @@ def step_by_step(target, lam, power, num_steps=60):
         worth = 0.0 if ended else table[following].max() if target == "q_learning" else table[following, next_action]
         error = obs + 1.0 + 0.9 * worth - table[obs, action]
         exploring = table[following, next_action] < table[following].max()
-        table += 0.3 * visits[obs, action] ** -power * error * trace
+        table += 0.3 * np.maximum(visits, 1) ** -power * error * trace  # each entry at its own rate
         trace *= 0.9 * lam * (not ended) * (target == "sarsa" or not exploring)
         np.testing.assert_allclose(state.fit.params[0], table, rtol=1e-4, atol=1e-5)
     assert len(set(visits.ravel())) > 2
+
+
+def test_a_rare_visit_does_not_move_what_is_visited_often():
+    """State 0 leads to one of 100, each with a reward of its own, then the end: at a rate of 1 over the visits, Monte
+    Carlo's value of 0 is the mean of its returns.
+    """
+    size, episodes = 100, 400
+    rewards = np.random.default_rng(0).normal(size=size)
+    transition = np.zeros((1, size + 2, size + 2))
+    transition[0, 0, 1:-1], transition[0, 1:-1, -1] = 1 / size, 1
+    arrays = transition, np.array([0, *rewards, 0])[:, None], np.arange(size + 2) == size + 1, np.eye(size + 2)[0]
+    env, made = mdp.as_env(mdp.create(*arrays), 10)
+    agent = td_control.make(env, td_control.Config("sarsa", num_steps=2 * episodes))
+    hparams = td_control.Hyperparams(1.0, 1.0, 1.0, 1.0, 0.0)
+    state = agent.init(random.key(0), hparams, made)
+    state, _ = agent.update(random.key(1), state, hparams, made)
+    counts = np.asarray(state.visits[0, 1:-1, 0])
+    np.testing.assert_allclose(state.fit.params[0, 0, 0], counts @ rewards / episodes, atol=1e-4)
 
 
 def chain():
@@ -336,6 +354,18 @@ def test_the_loss_of_n_steps_is_of_the_changes_they_make(n):
     np.testing.assert_allclose(metrics["loss"], np.square(targets).mean(), rtol=1e-6)
 
 
+def test_many_visits_in_one_episode_do_not_make_values_grow():
+    """The sequential updates of section 7.1 keep values between returns; added up, they would multiply them by -4."""
+    transition = np.array([[[0.9, 0.1], [0, 1]]])
+    env, made = mdp.as_env(mdp.create(transition, [[0.0], [0.0]], [False, True], [1, 0]), 1000)
+    agent = td_prediction.make(env, td_prediction.Config(n_step=100, num_steps=1000))
+    hparams = td_prediction.Hyperparams(0.5, 1.0)
+    state = agent.init(random.key(0), hparams, made)
+    state = state._replace(fit=state.fit._replace(params=jnp.ones(2)))
+    state, _ = agent.update(random.key(1), state, hparams, made)
+    assert abs(state.fit.params[0]) < 0.01
+
+
 @pytest.mark.parametrize("n", [2, 5])
 def test_n_step_targets_by_hand(n):
     rate, discount = 0.2, 0.9
@@ -345,7 +375,6 @@ def test_n_step_targets_by_hand(n):
         length = len(episode)
         for now in range(length):
             due = [now - n + 1] if now < length - 1 else range(max(0, now - n + 1), length)
-            change = np.zeros(7)
             for start in due:
                 if start < 0:
                     continue
@@ -353,8 +382,7 @@ def test_n_step_targets_by_hand(n):
                 target = sum(discount**k * reward for k, reward in enumerate(rewards))
                 if now < length - 1:
                     target += discount**n * weights[episode[now][1]]
-                change[episode[start][0]] += rate * (target - weights[episode[start][0]])
-            weights = weights + change
+                weights[episode[start][0]] += rate * (target - weights[episode[start][0]])
             np.testing.assert_allclose(episode[now][4], weights, rtol=1e-4, atol=1e-6)
 
 

@@ -255,6 +255,33 @@ def test_labels_reach_both_networks(digits):
         assert given_none.shape == (12, 8, 8, 1) and likelihood.shape == (3,)
 
 
+def test_examples_and_classes_of_other_data_are_refused(digits):
+    """Pixels already scaled would be scaled again."""
+    spec, source = digits
+    model = vae.make(spec, vae.Config(latent_size=3, encoder=SMALL, decoder=SMALL, conditional=True))
+    state = model.init(random.key(0), vae.Hyperparams(), source)
+    x, label = data.scale(source.test.x[:3], spec.levels), source.test.label[:3]
+    for asks in (
+        lambda: model.encode(random.key(1), state, x, label),
+        lambda: model.reconstruct(random.key(1), state, x, label),
+        lambda: model.log_likelihood(random.key(1), state, vae.Hyperparams(), x, 2, label),
+    ):
+        with pytest.raises(ValueError, match="give them as they are"):
+            asks()
+    drawn = jax.jit(lambda label: model.sample(random.key(1), state, 3, label))(jnp.array([0, 10, -1]))
+    np.testing.assert_array_equal(np.isnan(drawn).reshape(3, -1).any(1), [False, True, True])
+
+
+def test_labels_are_channels_of_their_own_example_whatever_its_shape():
+    """Examples [H, W], as many as they have rows: a network of a user's own reads W values and 2 channels of labels."""
+    examples = data.Examples(np.zeros((4, 4, 3)), np.arange(4) % 2)
+    spec, _ = data.from_arrays("mine", examples, examples)
+    own = networks.Network(lambda key: (), lambda params, x: x[..., -2:].mean(-2))
+    model = coding.build(spec, own, SMALL, 2, 2, 2)
+    label = data.one_hot(jnp.array([0, 1, 1, 0]), 2)
+    np.testing.assert_array_equal(model.encoder.apply((), jnp.zeros((4, 4, 3)), label, None), label)
+
+
 def test_convolutional_networks_lay_out_pixels_as_the_data_do(digits):
     """A decoder that passes pixels on, behind an encoder that does, reconstructs them in place."""
     spec, source = digits

@@ -106,6 +106,7 @@ def make(
         return {"eval/error": lax.map(error, getattr(source, config.eval_split).x, batch_size=EVAL_BATCH).mean()}
 
     def encode(key: Array, state: State, x: Array) -> Array:
+        data.check_examples(spec, x)
         return model.encoder.apply(state.fit.params.encoder, data.scale(x, spec.levels), None, None)
 
     def decode(state: State, latent: Array) -> Array:

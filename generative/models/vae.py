@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import jax
-from jax import Array, lax, nn, random
+from jax import Array, lax, random
 from jax import numpy as jnp
 from jax.scipy.special import logsumexp
 
@@ -210,7 +210,7 @@ def make(
         return coding.Inputs(x, one_hot(label))
 
     def one_hot(label: Array | None) -> Array | None:
-        return nn.one_hot(label, num_labels) if num_labels else None
+        return None if label is None or not num_labels else data.one_hot(label, num_labels)
 
     def init(key: Array, hparams: Hyperparams, source: data.Source) -> State:
         encoder_key, decoder_key, cursor_key = random.split(key, 3)
@@ -260,6 +260,7 @@ def make(
         return lax.map(one, (random.split(key, len(x)), x, label), batch_size=batch_size)
 
     def encode_mean(key: Array, state: State, x: Array, label: Array | None = None) -> Array:
+        data.check_examples(spec, x)
         label = data.check_label(num_labels or None, label, len(x))
         return encode(model, state.fit.params, prepare(key, data.Examples(x, label)))[0]
 
@@ -289,6 +290,7 @@ def make(
         num_samples: int = 5000,
         label: Array | None = None,
     ) -> Array:
+        data.check_examples(spec, x)
         examples = data.Examples(x, data.check_label(num_labels or None, label, len(x)))
         return importance_bounds(key, state, hparams, examples, num_samples, (num_samples,))[:, 0]
 

@@ -137,7 +137,8 @@ def make(env: Env, config: Config) -> rollout.Agent:
         trace = state.trace + visited
         rate = hparams.learning_rate
         if tabular:
-            rate = rate * linear(state.visits, phi)[k, state.action] ** -hparams.visit_power
+            # A trace may hold entries that this table has not yet counted.
+            rate = rate * jnp.maximum(state.visits[k], 1.0) ** -hparams.visit_power
         change = rate * error * chosen * trace
         kept = ~(step.terminated | step.truncated)
         if off_policy:

@@ -1,8 +1,9 @@
 """The value of a given policy: TD(0), n-step TD, TD(lambda) and Monte Carlo (Sutton and Barto 2018, chapters 5 to 12).
 
 All move the values of visited states by learning_rate * error * features. With eligibility traces, lambda 0 is TD(0);
-applied at the end of each episode (`offline`), lambda 1 is Monte Carlo, every visit counted. Where a time limit cuts an
-episode, the value of the observation there stands for the rest of the return.
+applied at the end of each episode (`offline`), lambda 1 is Monte Carlo, every visit counted: changes are added up, so
+that the learning rate times a state's visits in an episode has to stay below 2. Where a time limit cuts an episode, the
+value of the observation there stands for the rest of the return.
 Axes: D features, n steps before the bootstrap, T steps, N environments.
 """
 
@@ -102,7 +103,10 @@ def td_lambda(
 
 
 def n_step_td(weights: Array, memory: Window, moment: Moment, hparams: Hyperparams) -> tuple[Array, Window, Errors]:
-    """n-step TD (section 7.1): the state n steps ago is due, at an episode's end all since. Returns as `td_lambda`."""
+    """n-step TD (section 7.1): the state n steps ago is due, at an episode's end all since. Returns as `td_lambda`.
+
+    The oldest learns first, and the next from what it has learned.
+    """
 
     def push(new: Any, old: Array) -> Array:
         return jnp.concatenate([jnp.asarray(new, old.dtype)[None], old[:-1]])
@@ -112,8 +116,14 @@ def n_step_td(weights: Array, memory: Window, moment: Moment, hparams: Hyperpara
     window = Window(push(moment.phi, memory.phi), total, power, push(True, memory.waiting))
     bootstrap = linear(weights, moment.next_phi) * ~moment.terminated
     due = window.waiting & (moment.done | (jnp.arange(len(total)) == len(total) - 1))
-    error = due * (total + power * bootstrap - linear(weights, window.phi))
-    weights = weights + hparams.learning_rate * (error[:, None] * window.phi).sum(0)
+
+    def learn(weights: Array, visit: tuple[Array, Array, Array]) -> tuple[Array, Array]:
+        phi, target, due = visit
+        error = due * (target - linear(weights, phi))
+        return weights + hparams.learning_rate * error * phi, error
+
+    visits = window.phi, total + power * bootstrap, due
+    weights, error = lax.scan(learn, weights, visits, reverse=True)
     return weights, window._replace(waiting=window.waiting & ~due), Errors(jnp.square(error).sum(), due.sum())
 
 

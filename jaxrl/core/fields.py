@@ -49,6 +49,16 @@ def replaced(tree: Any, path: tuple[str, ...], value: Any) -> Any:
     return tree._replace(**change) if hasattr(tree, "_replace") else dataclasses.replace(tree, **change)
 
 
+def present(tree: Any, path: tuple[str, ...]) -> Any:
+    """What lies at `path`; a whole number as a float where its class has one by default, for 1 may be meant as 1.0."""
+    owner, value = at(tree, path[:-1]), at(tree, path)
+    defaults = getattr(owner, "_field_defaults", {})
+    if dataclasses.is_dataclass(owner):
+        defaults = {field.name: field.default for field in dataclasses.fields(owner)}
+    is_float = isinstance(owner, Linear) or isinstance(defaults.get(path[-1]), float)
+    return float(value) if is_float and type(value) is int else value
+
+
 def find(parts: dict[str, Any], name: str) -> tuple[str, tuple[str, ...]]:
     """Which of `parts`, by PARTS, has a field called `name`, and its path there.
 
@@ -84,7 +94,7 @@ def make(parts: dict[str, Any], name: str, values: Any) -> Field:
         ValueError: as `find`; no values; one that cannot be traced, or that Config cannot hold.
     """
     part, path = find(parts, name)
-    base = at(parts[part], path)
+    base = present(parts[part], path)
     values = tuple(values)
     if not values:
         raise ValueError(f"{name} has no values to sweep over.")

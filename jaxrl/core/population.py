@@ -77,11 +77,16 @@ class Members(NamedTuple):
 
 
 def start(learner: Any, num_updates: int, searched: tuple[Searched, ...], axes: Any) -> Any:
-    """A function of (keys [M], hparams, source) with lane axes `axes`, as of `sweep.Group`, that gives `Members`."""
+    """A function of (keys [M], hparams, source) with lane axes `axes`, as of `sweep.Group`, that gives `Members`.
+
+    Members are runs of their own, though all come with the population's one key.
+    """
 
     def begin(keys: Array, hparams: Any, source: Any) -> Members:
-        runs = jax.vmap(partial(loop.start, learner, num_updates=num_updates), axes)(keys, hparams, source)
-        copy_keys = jax.vmap(lambda key: random.split(key, 4)[3])(keys)  # the loop takes the other three
+        copy_keys, member_keys = jax.vmap(random.split, out_axes=1)(keys)
+        # With the same random numbers a copy that takes no step would stay what its parent is.
+        member_keys = jax.vmap(random.fold_in)(member_keys, jnp.arange(len(keys)))
+        runs = jax.vmap(partial(loop.start, learner, num_updates=num_updates), axes)(member_keys, hparams, source)
         quantiles = jnp.stack([each.quantile(hparams) for each in searched], -1)
         return Members(runs, copy_keys, quantiles, jnp.zeros(len(keys)))
 

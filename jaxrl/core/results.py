@@ -93,7 +93,7 @@ def over_seeds(results: Any, metric: str | None = None, *, final: bool = False) 
     """Interquartile mean of `metric`, the score if None, and its 95 % bootstrap interval: a Dataset without seed.
 
     Variables "mean", "low" and "high". A score that is not a number counts as the worst possible, an infinity, where
-    its lane was evaluated; elsewhere it stays NaN.
+    its lane was evaluated; where some seed was not, all three are NaN.
 
     Args:
         results: as `dataset` gives them.
@@ -103,7 +103,7 @@ def over_seeds(results: Any, metric: str | None = None, *, final: bool = False) 
     metric = metric or results.attrs["score"]
     values = last(results, metric) if final else results[metric]
     seen = results["diverged"].notnull()
-    missing = ~(seen.any("step") if final else seen).any("seed")
+    missing = ~(seen.any("step") if final else seen).all("seed")
     if metric == results.attrs["score"]:
         higher = bool(results.attrs["higher_is_better"])
         values = values.copy(data=stats.worst_for_nan(values.values, higher))
@@ -139,9 +139,13 @@ def best_members(results: Any) -> Any:
 
 
 def lineage(results: Any, seed: int, point: int) -> np.ndarray:
-    """Which member's state it was [E], at each step, that has become the one of member `point` of a population."""
+    """Which member's state it was [E], at each step, that has become the one of member `point` of a population.
+
+    Of a population still in training, at the steps it has come to.
+    """
     parents = results["parent"].sel(seed=seed).transpose("step", "point").values
-    found = [point]
+    parents = parents[~np.isnan(parents).any(1)]
+    found = [point] if len(parents) else []
     for row in parents[:0:-1]:
         found.append(int(row[found[-1]]))
     return np.array(found[::-1])

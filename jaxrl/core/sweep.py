@@ -260,7 +260,7 @@ def sample(
     for (name, given), quantiles in zip(ranges.items(), sobol(len(ranges), points, draw).T, strict=True):
         part, path = fields.find(parts, name)
         spread = given if isinstance(given, Range) else Choice(tuple(given))
-        values[name] = _drawn(name, spread, fields.at(parts[part], path), quantiles)
+        values[name] = _drawn(name, spread, fields.present(parts[part], path), quantiles)
     return zipped(hparams, config, source, seeds=seeds, first_seed=first_seed, **values)
 
 
@@ -277,8 +277,10 @@ def _drawn(name: str, spread: Range, base: Any, quantiles: np.ndarray) -> list[A
     if isinstance(spread, Choice):
         return [spread.values[int(quantile * len(spread.values))] for quantile in quantiles if spread.values]
     check_bounds(name, spread)
-    if not isinstance(base, int | np.integer) and getattr(base, "dtype", np.dtype(float)).kind not in "iu":
+    if np.asarray(base).dtype.kind not in "iu":
         return [float(spread.at(quantile)) for quantile in quantiles]
+    if not (float(spread.low).is_integer() and float(spread.high).is_integer()):
+        raise ValueError(f"{name} holds whole numbers: {spread.low} and {spread.high} must be whole, too.")
     if isinstance(spread, Uniform):
         return [math.floor(Uniform(spread.low, spread.high + 1).at(quantile)) for quantile in quantiles]
     return [round(spread.at(quantile)) for quantile in quantiles]
