@@ -240,7 +240,11 @@ def _mesh(plan: Plan) -> Any:
 
 def _announcement(plan: Plan, mesh: Any) -> str:
     kind = f"{mesh.size} {jax.default_backend()} device{'s' if mesh.size > 1 else ''}"
-    return f"{plan}, on {kind}{f' of each of {jax.process_count()} processes' if jax.process_count() > 1 else ''}."
+    words = f"{plan}, on {kind}{f' of each of {jax.process_count()} processes' if jax.process_count() > 1 else ''}."
+    tested = getattr(plan.study.experiment.config, "eval_split", None) == "test" and plan.programs[0].given.num_valid
+    if tested and plan.lanes.num_points > 1:
+        words += "\nPoints are compared by test examples: --eval-split valid keeps these for the one that is chosen."
+    return words
 
 
 def _say(words: str) -> None:

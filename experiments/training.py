@@ -1,4 +1,8 @@
-"""The host loop: compile once, then update, record and save until done. Bit-equal to `jaxrl.core.loop.train`."""
+"""The host loop: compile once, then update, record and save until done.
+
+A run is the one of `jaxrl.core.loop.train`, which is another program, but for rounding; stopped and resumed it is the
+same bit for bit.
+"""
 
 import sys
 import time

@@ -43,6 +43,23 @@ def test_steps_and_mixing_weights(monkeypatch):
     assert model.sample(random.key(2), after, 3).shape == (3, 4, 4, 1)
 
 
+def test_each_player_moves_alone():
+    """The critic's steps come first, so that the generator's rate changes nothing of it."""
+    model, hparams, source, _ = wgan_gp_on_images("adam")
+    hparams = hparams._replace(learning_rate=0.01, critic_learning_rate=0.01)
+    update, state = jax.jit(model.update), model.init(random.key(0), hparams, source)
+    both, _ = update(random.key(1), state, hparams, source)
+    alone, _ = update(random.key(1), state, hparams._replace(learning_rate=0.0), source)
+    jax.tree.map(np.testing.assert_array_equal, alone.critic, both.critic)
+    jax.tree.map(np.testing.assert_array_equal, alone.generator.fit.params, state.generator.fit.params)
+    alone, _ = update(random.key(1), state, hparams._replace(critic_learning_rate=0.0), source)
+    jax.tree.map(np.testing.assert_array_equal, alone.critic.fit.params, state.critic.fit.params)
+    for moved, still in ((both.critic, state.critic), (alone.generator, state.generator)):
+        assert not np.array_equal(
+            *(np.concatenate([x.ravel() for x in jax.tree.leaves(p.fit.params)]) for p in (moved, still))
+        )
+
+
 def test_the_default_optimizer_is_the_papers():
     assert wgan_gp.Config().optimizer == fit.Optimizer("adam", momentum=0.0, square_decay=0.9)
 

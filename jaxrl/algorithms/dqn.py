@@ -55,8 +55,8 @@ class Config:
 class Hyperparams(NamedTuple):
     """Traced numbers: any of them may carry a vmap axis or be a schedule."""
 
-    learning_rate: Any = 5e-4
-    discount: Any = 0.99
+    learning_rate: Any = 5e-4  # of the optimiser
+    discount: Any = 0.99  # weight of a reward one step later
     epsilon: Any = Linear(1.0, 0.05, 0.5)  # chance of an action at random
     target_every: Any = 200  # gradient steps between updates of the target network
     target_rate: Any = 1.0  # of the way that each of them goes: 1 copies the online network, less averages it

@@ -36,8 +36,8 @@ class Config:
 class Hyperparams(NamedTuple):
     """Traced numbers: any of them may carry a vmap axis or be a schedule."""
 
-    learning_rate: Any = 0.1
-    discount: Any = 0.99
+    learning_rate: Any = 0.1  # step of the values towards their targets
+    discount: Any = 0.99  # weight of a reward one step later
     exploration: Any = Linear(1.0, 0.05, 0.5)  # epsilon, temperature of softmax or width of UCB's bound
 
 

@@ -38,8 +38,8 @@ class Config:
 class Hyperparams(NamedTuple):
     """Traced numbers: any of them may carry a vmap axis or be a schedule."""
 
-    learning_rate: Any = 5e-4
-    discount: Any = 0.99
+    learning_rate: Any = 5e-4  # of the optimiser
+    discount: Any = 0.99  # weight of a reward one step later
     q_lambda: Any = 0.65  # 0 one-step targets, 1 Monte Carlo
     epsilon: Any = Linear(1.0, 0.05, 0.1)  # chance of an action at random
     max_grad_norm: Any = 10.0  # bound on the global norm of the gradient

@@ -40,9 +40,9 @@ class Config:
 class Hyperparams(NamedTuple):
     """Traced numbers: any of them may carry a vmap axis or be a schedule."""
 
-    learning_rate: Any = 0.1
+    learning_rate: Any = 0.1  # step of the values towards their targets
     visit_power: Any = 0.0  # the rate of a table's entry falls as visits ** -power: 1 averages all its targets
-    discount: Any = 0.99
+    discount: Any = 0.99  # weight of a reward one step later
     trace_lambda: Any = 0.0  # 0 one-step targets, 1 Monte Carlo
     exploration: Any = Linear(1.0, 0.05, 0.5)  # epsilon, temperature of softmax or width of UCB's bound
 

@@ -38,8 +38,8 @@ class Config:
 class Hyperparams(NamedTuple):
     """Traced numbers: any of them may carry a vmap axis or be a schedule."""
 
-    learning_rate: Any = 0.1
-    discount: Any = 0.99
+    learning_rate: Any = 0.1  # step of the values towards their targets
+    discount: Any = 0.99  # weight of a reward one step later
     trace_lambda: Any = 0.0  # 0 one-step targets, 1 Monte Carlo; with traces
 
 
