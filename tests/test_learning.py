@@ -41,6 +41,8 @@ GOALS = [
     Goal("ppo-pendulum", 8, -200),
     Goal("ppo-mountaincar-continuous", 8, 90),
     Goal("dqn-cartpole", 16, 495),
+    Goal("qr-dqn-cartpole", 8, 490),
+    Goal("sac-discrete-cartpole", 4, 475),
     Goal("dqn-acrobot", 8, -85),
     Goal("dqn-mountaincar", 8, -115),
     Goal("dqn-catch", 8, 1, every=1),

@@ -191,6 +191,7 @@ PRESETS = {
     ),
     "td3-pendulum": Preset("td3", env("Pendulum-v1"), 29_000, evaluations=10, published="-152 (RL Zoo, 20,000 steps)"),
     "sac-pendulum": Preset("sac", env("Pendulum-v1"), 29_000, evaluations=10, published="-157 (RL Zoo, 20,000 steps)"),
+    "sac-discrete-cartpole": Preset("sac_discrete", env("CartPole-v1"), 49_000, evaluations=10, seeds=8),
     # Noise that keeps its direction for dozens of steps rocks the car up the hill.
     "ddpg-mountaincar-continuous": Preset(
         "ddpg",
@@ -240,6 +241,19 @@ PRESETS = {
         config={"double": True, "n_step": 3, "network": MLP((64, 64), "relu", layer_norm=True)},
         hparams={"learning_rate": Linear(1e-3), "epsilon": Linear(1.0, 0.05, 0.2), "target_every": 100},
         published="500 (RL Zoo, 50,000 steps)",
+    ),
+    "qr-dqn-cartpole": Preset(
+        "dqn",
+        env("CartPole-v1"),
+        99_000,
+        config={
+            "double": True,
+            "n_step": 3,
+            "distribution": "quantile",
+            "num_atoms": 32,
+            "network": MLP((64, 64), "relu", layer_norm=True),
+        },
+        hparams={"learning_rate": Linear(1e-3), "epsilon": Linear(1.0, 0.05, 0.2), "target_every": 100},
     ),
     "dqn-acrobot": Preset(
         "dqn",
