@@ -33,7 +33,7 @@ bench: $(INSTALLED) peers
 
 # Every preset over its seeds; hours. What was stopped goes on.
 results: $(INSTALLED)
-	$(RUN) experiments results
+	$(RUN) experiments results --out experiments/results/table.md
 
 # Other libraries, in an environment of their own: what they need contradicts what this one needs.
 peers: .venv-peers/.installed

@@ -133,7 +133,7 @@ class Results:
     """Options of `results`."""
 
     runs: str = "runs/results"  # folder of the runs: what is finished there is not trained again
-    out: str = "experiments/results/table.md"  # file to write
+    out: str | None = None  # file to write; table.md in that folder if none
 
 
 @dataclass(frozen=True)
@@ -355,7 +355,11 @@ def plot(words: list[str]) -> int:
     if not paths:
         raise ValueError("Which run? `python -m experiments plot RUN [RUN ...]`")
     if len(paths) == 1 and sweeping.is_sweep(paths[0]):
+        if asked.out:
+            raise ValueError("The pictures of a sweep are written into its folder: leave out --out.")
         return cli_sweep.plot(paths[0], asked.heat)
+    if asked.heat:
+        raise ValueError("A heat map is of a sweep: leave out --heat.")
     for path in paths:
         if sweeping.is_sweep(path):
             raise ValueError(f"{path} is a sweep: `python -m experiments compare` draws runs and sweeps together.")
@@ -420,8 +424,9 @@ def results(words: list[str]) -> int:
     chosen = _named(words)
     summary = "Train presets over their seeds, all if none is named, and write the table of their scores."
     asked = options.parse(words, Results(), "python -m experiments results [PRESET ...]", summary)
-    left = table.run(chosen, Path(asked.runs), Path(asked.out))
-    print(f"Not finished: {len(left)}, {left[0]} first. The same command goes on from here." if left else asked.out)
+    out = Path(asked.out or Path(asked.runs) / "table.md")
+    left = table.run(chosen, Path(asked.runs), out)
+    print(f"Not finished: {len(left)}, {left[0]} first. The same command goes on from here." if left else out)
     return 1 if left else 0
 
 

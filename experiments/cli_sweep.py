@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from experiments import disentangling, lanes, options, study, sweeping
+from experiments import disentangling, folder, lanes, options, study, sweeping
 from experiments.experiment import FLAT, Experiment
 from jaxrl.core import devices, results, search
 from jaxrl.core.population import Population
@@ -20,6 +20,10 @@ class Processes:
 
     def join(self) -> None:
         """Before JAX looks for devices."""
+        if not 0 <= self.process < self.num_processes:
+            raise ValueError(f"--process {self.process} is none of --num-processes {self.num_processes}, from 0 on.")
+        if (self.num_processes > 1) != (self.coordinator is not None):
+            raise ValueError("Several processes need both --num-processes and --coordinator, HOST:PORT of process 0.")
         devices.use_cores()
         if self.coordinator is not None:
             devices.join(self.coordinator, self.num_processes, self.process)
@@ -117,7 +121,7 @@ def extract(path: str, words: list[str]) -> int:
     summary = "Take one lane of a sweep out, as a run of its own: to evaluate, to plot, to continue."
     asked = options.parse(words, Extract(), f"python -m experiments extract {path}", summary)
     found = lanes.extract(path, asked.point, asked.seed, run_dir=asked.run_dir, steps=asked.steps)
-    print(f"{found}\nnext      python -m experiments evaluate {found}")
+    print(f"{found}\nnext      {folder.command('evaluate', found)}")
     return 0
 
 

@@ -7,10 +7,12 @@ what it has more, whole lines or half ones, is cut off by `resume` and written a
 
 import datetime
 import importlib.metadata
+import itertools
 import json
 import math
 import os
 import platform
+import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -36,14 +38,14 @@ def create(path: str | None, experiment: Experiment, content: dict[str, Any]) ->
     if path is None:
         date = datetime.datetime.now().strftime("%Y-%m-%d-%H%M%S")
         name = f"{date}-{experiment.algorithm}-{experiment.source}"
-        folder = _unused(Path("runs") / name.replace(" ", "-").replace("/", "-"))
+        folder = _made(Path("runs") / name.replace(" ", "-").replace("/", "-"))
     else:
         folder = Path(path)
-    folder.mkdir(parents=True, exist_ok=path is not None)
+        folder.mkdir(parents=True, exist_ok=True)
     write_json(
         folder / CONFIG,
         {
-            "command": " ".join(["python -m experiments", *sys.argv[1:]]),
+            "command": f"python -m experiments {shlex.join(sys.argv[1:])}",
             "experiment": encode(experiment),
             **content,
             "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
@@ -75,12 +77,16 @@ def check_free(path: str | None) -> None:
         raise ValueError(f"No run can be written to {path or 'runs'}: {place} is no folder that you may write to.")
 
 
-def _unused(path: Path) -> Path:
-    number, candidate = 1, path
-    while candidate.exists():
-        number += 1
-        candidate = path.with_name(f"{path.name}-{number}")
-    return candidate
+def _made(path: Path) -> Path:
+    """A new folder of that name, or with a number behind it that no other process has taken meanwhile."""
+    for number in itertools.count(1):
+        candidate = path if number == 1 else path.with_name(f"{path.name}-{number}")
+        try:
+            candidate.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return candidate
+    raise AssertionError("Numbers do not end.")
 
 
 def open_run(path: str | Path) -> tuple[Path, dict[str, Any], Experiment]:
@@ -99,6 +105,11 @@ def open_run(path: str | Path) -> tuple[Path, dict[str, Any], Experiment]:
         return folder, config, decode(config["experiment"])
     except (KeyError, TypeError, AttributeError, ImportError, json.JSONDecodeError) as error:
         raise ValueError(f"{folder / CONFIG} does not describe a run: {error}") from error
+
+
+def command(name: str, path: str | Path) -> str:
+    """The line that does `name` to the run in `path`, to be pasted."""
+    return f"python -m experiments {name} {shlex.quote(str(path))}"
 
 
 def versions() -> dict[str, str]:
@@ -158,19 +169,32 @@ def strict(value: Any) -> Any:
 class MetricsFile:
     """The growing `metrics.jsonl`, held by one process at a time."""
 
-    def __init__(self, folder: Path, keep: int) -> None:
-        """Open it and cut it down to its first `keep` lines.
+    def __init__(self, folder: Path) -> None:
+        """Open it. From here on no other process writes checkpoints beside it.
 
         Raises:
-            ValueError: it has fewer lines, or another process writes to it.
+            ValueError: another process does.
         """
-        self.file = open(folder / METRICS, "ab+")  # noqa: SIM115
+        self.path = folder / METRICS
+        self.file = open(self.path, "ab+")  # noqa: SIM115
         _lock(self.file, folder)
+
+    def __enter__(self) -> "MetricsFile":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+
+    def cut(self, keep: int) -> None:
+        """Leave its first `keep` lines.
+
+        Raises:
+            ValueError: it has fewer.
+        """
         self.file.seek(0)
         kept = self.file.readlines()[:keep]
         if len(kept) < keep or not all(line.endswith(b"\n") for line in kept):
-            self.file.close()
-            raise ValueError(f"{folder / METRICS} has fewer than the {keep} lines that the last checkpoint goes with.")
+            raise ValueError(f"{self.path} has fewer than the {keep} lines that the last checkpoint goes with.")
         self.file.truncate(sum(map(len, kept)))
 
     def append(self, rows: list[dict[str, Any]]) -> None:
@@ -181,9 +205,6 @@ class MetricsFile:
     def sync(self) -> None:
         """See all rows to the disk."""
         os.fsync(self.file.fileno())
-
-    def close(self) -> None:
-        self.file.close()
 
 
 def _lock(file: Any, folder: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from experiments import disentangling, evaluation, folder, sources, study, sweeping, waves
 from experiments.experiment import Experiment, build, facts
 from experiments.study import Plan
-from jaxrl.core import checkpoint, devices, fields, loop, results
+from jaxrl.core import checkpoint, devices, fields, loop, population, results
 
 
 def evaluate(path: str | Path, seed: int = 0, disentanglement: bool = False, **eval_config: Any) -> Any:
@@ -58,6 +58,8 @@ def _evaluate(plan: Plan, number: int, lanes: list[int], keys: Any, carried: Any
     hparams, source = waves.hparams_of(plan, number, lanes, carried), group.arguments(lanes)[2]
     arguments = jax.device_put(((keys, waves.runs_of(carried)), hparams, source), where)
     metrics = jax.jit(devices.lanes_over(mesh, group.map(one), group.axes))(*arguments)
+    if isinstance(carried, population.Members):  # whose hyperparameters are no longer those they began with
+        metrics |= {each.field.name: fields.at(hparams, each.field.path) for each in plan.searched}
     return {name: leaf[:, None] for name, leaf in jax.device_get(metrics).items()}
 
 
@@ -119,10 +121,9 @@ def extract(
     ]
     lengths = {"num_updates": single.num_updates, "eval_every": single.eval_every}
     target = folder.create(run_dir, experiment, {**lengths, "extracted": {"sweep": str(path), "lane": lane}})
-    metrics = folder.MetricsFile(target, keep=0)
-    metrics.append(rows)
-    metrics.sync()
-    metrics.close()
+    with folder.MetricsFile(target) as metrics:
+        metrics.append(rows)
+        metrics.sync()
     checkpoint.save(target / folder.CHECKPOINTS, runs, int(runs.step[0]), metadata=facts(experiment, single))
     return target
 

@@ -1,5 +1,6 @@
 """What a finished run came to: a few lines for the eye, summary.json and the learning curve."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def all_steps(experiment: Experiment, step: int) -> int:
 
 
 def finish(restored: Restored, timing: dict[str, Any]) -> dict[str, Any]:
-    """Write summary.json and the pictures of a finished run, print what matters, return the summary."""
+    """Write the pictures and summary.json of a finished run, print what matters, return the summary."""
     path, experiment, _, _ = restored
     learner = registry.get(experiment.algorithm)
     rows = folder.read_metrics(path)
@@ -52,9 +53,18 @@ def finish(restored: Restored, timing: dict[str, Any]) -> dict[str, Any]:
         "steps": all_steps(experiment, last[0]["step"]),
         **timing,
     }
-    folder.write_json(path / folder.SUMMARY, report)
-    print(text(report, experiment, path, drawing.draw(restored)), flush=True)
+    pictures = drawing.draw(restored)
+    folder.write_json(path / folder.SUMMARY, report | measured(path, timing))  # last: where it is, all is
+    print(text(report, experiment, path, pictures), flush=True)
     return report
+
+
+def measured(path: Path, timing: dict[str, Any]) -> dict[str, Any]:
+    """`timing`, or what the summary in `path` has of it if nothing was left to do."""
+    if timing["steps_per_second"] is not None or not (path / folder.SUMMARY).exists():
+        return timing
+    before = json.loads((path / folder.SUMMARY).read_text())
+    return {name: before.get(name) for name in timing}
 
 
 def text(report: dict[str, Any], experiment: Experiment, path: Path, pictures: list[Path]) -> str:
@@ -82,6 +92,6 @@ def text(report: dict[str, Any], experiment: Experiment, path: Path, pictures: l
     lines += [
         f"folder    {path}",
         f"pictures  {', '.join(picture.name for picture in pictures)}",
-        f"next      python -m experiments evaluate {path}",
+        f"next      {folder.command('evaluate', path)}",
     ]
     return "\n".join(lines)

@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from experiments import folder, launching, registry, study, training, waves
+from experiments import folder, launching, registry, study, summary, training, waves
 from experiments.experiment import Experiment, decode, encode, facts
 from experiments.interrupt import Background, Interrupt
 from experiments.progress import Bar
 from experiments.study import Plan, Study
-from jaxrl.core import devices, results, search
+from jaxrl.core import checks, devices, results, search
 from jaxrl.core.population import Population
 
 RESULTS = "results.nc"
@@ -74,6 +74,9 @@ def sweep(
         ValueError: the sweep cannot work or the folder is taken. Nothing has been written then.
     """
     first, processes = jax.process_index() == 0, jax.process_count()
+    devices.gather(b"")  # all at once: the first exchange waits half a minute, later ones for as long as it takes
+    if at_once is not None:
+        checks.at_least_one(at_once=at_once)
     if run_dir is None and processes > 1:
         raise ValueError("Several processes share one folder: name it with --run-dir.")
     if first:
@@ -104,6 +107,7 @@ def resume(path: str | Path, *, checkpoint_every: float = 30.0) -> Result:
         ValueError: no sweep there, another process is at it, or what it learns from has changed.
     """
     path, config, described = open_sweep(path)
+    devices.gather(b"")  # all at once, as in `sweep`
     plan = study.plan(described)
     training.refuse_changes(path, config["facts"], _facts(plan))
     training.note_versions(config)
@@ -167,7 +171,7 @@ def _run(job: Job, compile_seconds: float) -> Result:
                     worked, seconds = worked + steps, seconds + took
                     if interrupt.number is not None:
                         at = f"{bar.done:,} of {plan.total_steps():,} {unit}"
-                        print(f"Stopped and saved at {at}. Continue with: python -m experiments resume {job.path}")
+                        print(f"Stopped and saved at {at}. Continue with: {folder.command('resume', job.path)}")
                         return Result(job.path, None, interrupt.number)
                 before = [*todo, *before]
                 parts += _gathered(todo)
@@ -276,9 +280,10 @@ def _finish(path: Path, plan: Plan, found: Any, timing: dict[str, Any]) -> None:
         "diverged_lanes": np.flatnonzero(lost.values.ravel()).tolist(),
         **timing,
     }
-    folder.write_json(path / folder.SUMMARY, report)
     speed, unit = timing["steps_per_second"], plan.study.experiment.source.unit
     pictures = sweep_plots.draw(found, path)
+    report |= summary.measured(path, timing)
+    folder.write_json(path / folder.SUMMARY, report)  # last: where it is, all is
     lines = [
         results.table(found),
         f"speed     {speed:,.0f} {unit} per second, all lanes together"
@@ -286,6 +291,6 @@ def _finish(path: Path, plan: Plan, found: Any, timing: dict[str, Any]) -> None:
         else "speed     nothing was left to do",
         f"folder    {path}",
         f"pictures  {', '.join(picture.name for picture in pictures)}",
-        f"next      python -m experiments extract {path}",
+        f"next      {folder.command('extract', path)}",
     ]
     print("\n".join(lines), flush=True)

@@ -74,7 +74,7 @@ class Row(NamedTuple):
 def train(name: str, root: Path) -> bool:
     """Train preset `name` in a folder of its own under `root`, or continue it, if it is not done. Whether it is now."""
     path = root / name
-    if not path.exists():
+    if not (path / folder.CONFIG).exists():
         experiment = dataclasses.replace(presets.get(name), seeds=presets.PRESETS[name].seeds)
         return not training.train(experiment, run_dir=str(path)).signal
     return (path / folder.SUMMARY).exists() or not training.resume(path).signal
@@ -168,6 +168,8 @@ def run(names: Sequence[str], root: Path, target: Path) -> list[str]:
         if name not in presets.PRESETS:
             raise ValueError(checks.unknown("preset", name, presets.PRESETS))
     wanted, failures = list(names or presets.PRESETS), dict[str, str]()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.touch()  # a path that cannot be written to shows now, not hours later
     for place, name in enumerate(wanted):
         try:
             if not train(name, root):

@@ -64,7 +64,10 @@ def train(
     path = folder.create(run_dir, experiment, content)
     print(f"Compiled in {compile_seconds:.1f} s. Run folder: {path}", flush=True)
     runs = start(program.keys, program.hparams, program.source)
-    return _loop(path, experiment, program, runs, 0, advance, compile_seconds, checkpoint_every, writer)
+    with folder.MetricsFile(path) as metrics_file:
+        return _loop(
+            path, experiment, program, runs, 0, advance, compile_seconds, checkpoint_every, writer, metrics_file
+        )
 
 
 def resume(
@@ -96,16 +99,19 @@ def resume(
     # What an older version of this library had no field for is at its default here, as `stored` is.
     refuse_changes(path, before, {name: here.get(name) for name in before})
     note_versions(config)
-    try:
-        last = checkpoint.load(path / folder.CHECKPOINTS, program.runs_shape())
-        runs, done = last.tree, last.step // program.eval_every
-    except FileNotFoundError:  # stopped before its first checkpoint
-        runs, done = program.start(program.keys, program.hparams, program.source), 0
-    print(f"{_plan(experiment, program)}\nContinuing {path} at update {done * program.eval_every}.", flush=True)
-    begin = time.perf_counter()
-    advance = _compile(program.advance, program.runs_shape(), program) if done < program.num_chunks else None
-    compile_seconds = time.perf_counter() - begin
-    return _loop(path, experiment, program, runs, done, advance, compile_seconds, checkpoint_every, writer)
+    with folder.MetricsFile(path) as metrics_file:  # from before its checkpoint is read
+        try:
+            last = checkpoint.load(path / folder.CHECKPOINTS, program.runs_shape())
+            runs, done = last.tree, last.step // program.eval_every
+        except FileNotFoundError:  # stopped before its first checkpoint
+            runs, done = program.start(program.keys, program.hparams, program.source), 0
+        print(f"{_plan(experiment, program)}\nContinuing {path} at update {done * program.eval_every}.", flush=True)
+        begin = time.perf_counter()
+        advance = _compile(program.advance, program.runs_shape(), program) if done < program.num_chunks else None
+        compile_seconds = time.perf_counter() - begin
+        return _loop(
+            path, experiment, program, runs, done, advance, compile_seconds, checkpoint_every, writer, metrics_file
+        )
 
 
 def over_devices(program: Program) -> Program:
@@ -145,6 +151,7 @@ def _loop(
     compile_seconds: float,
     checkpoint_every: float,
     writer: Any,
+    metrics_file: folder.MetricsFile,
 ) -> Result:
     learner = registry.get(experiment.algorithm)
     total = program.num_updates * program.steps_per_update * experiment.seeds
@@ -152,7 +159,7 @@ def _loop(
     metadata = facts(experiment, program)
     lanes = [{"seed": experiment.seed + lane} for lane in range(experiment.seeds)]
     first, seconds = done, 0.0
-    metrics_file = folder.MetricsFile(path, keep=done * experiment.seeds)
+    metrics_file.cut(done * experiment.seeds)
     bar = Bar(total, done * steps_per_chunk, str(experiment), experiment.source.unit)
     write = writer and writer(path, experiment, done * program.eval_every * program.steps_per_update)
 
@@ -179,10 +186,9 @@ def _loop(
             runs, done, seconds = drive(step, runs, done, program.num_chunks, record, save, interrupt, checkpoint_every)
     finally:
         bar.close()
-        metrics_file.close()
     if done < program.num_chunks:
         at = f"update {done * program.eval_every} of {program.num_updates}"
-        print(f"Stopped and saved at {at}. Continue with: python -m experiments resume {path}", flush=True)
+        print(f"Stopped and saved at {at}. Continue with: {folder.command('resume', path)}", flush=True)
         return Result(path, None, interrupt.number)
     speed = (done - first) * steps_per_chunk / seconds if seconds else None
     timing = {"steps_per_second": speed, "compile_seconds": compile_seconds}

@@ -81,15 +81,9 @@ def advance(
     lanes = np.resize(wave.lanes, launch.size)  # what is over are copies of the first, whose results are left out
     where = devices.shardings(mesh, group.axes)
     keys, hparams, source = jax.device_put(group.arguments(lanes), where)
-    runs, done = _begin(wave, before, plan)
-    if runs is None:
-        runs = launch.start(keys, hparams, source)
-    else:
-        runs = jax.device_put(_of(runs, np.resize(np.arange(count), launch.size)), where[0])
     steps = count * plan.steps(wave.group)
     learner = registry.get(plan.study.experiment.algorithm)
     labels = [{"lane": lane, "seed": plan.lanes.lane(lane)[0]} for lane in wave.lanes]
-    metrics_file = folder.MetricsFile(wave.path, keep=(done - wave.first) * count)
 
     def step(runs: Any) -> Any:
         return background(_run, launch.advance, runs, hparams, source)
@@ -104,10 +98,14 @@ def advance(
         kept = runs if count == launch.size else _of(runs, np.arange(count))
         checkpoint.save(wave.path / folder.CHECKPOINTS, kept, done * program.eval_every)
 
-    try:
+    with folder.MetricsFile(wave.path) as metrics_file:
+        runs, done = _begin(wave, before, plan)
+        if runs is None:
+            runs = launch.start(keys, hparams, source)
+        else:
+            runs = jax.device_put(_of(runs, np.resize(np.arange(count), launch.size)), where[0])
+        metrics_file.cut((done - wave.first) * count)
         _, done, seconds = training.drive(step, runs, done, wave.until, record, save, interrupt, checkpoint_every)
-    finally:
-        metrics_file.close()
     return done, seconds
 
 
@@ -173,7 +171,7 @@ def states(plan: Plan, waves: Iterable[Wave], lanes: Sequence[int]) -> Any:
 
 def part(wave: Wave, text: str) -> tuple[tuple[int, ...], list[int], dict[str, np.ndarray]]:
     """Lanes, steps [E] and metrics [L, E] of what a wave's metrics.jsonl says, for `results.dataset`."""
-    rows = [json.loads(line) for line in text.splitlines()]
+    rows = [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]  # whole ones
     count = len(wave.lanes)
     rows = rows[: len(rows) // count * count]
     names = [name for name in (rows[0] if rows else {}) if name not in ("update", "step", "lane", "seed")]

@@ -34,7 +34,7 @@ from experiments import (
 )
 from experiments.experiment import Experiment, build
 from generative import data, datasets
-from jaxrl.core import loop, stats
+from jaxrl.core import checkpoint, loop, stats
 from jaxrl.core.networks import CNN, MLP
 from jaxrl.core.schedule import Linear
 
@@ -158,6 +158,7 @@ def test_the_command_line_keeps_compiled_programs(asked, tmp_path):
 def test_results_table(monkeypatch, capsys):
     toy_preset = presets.Preset("toy", sources.Environment(), 80, evaluations=10, seeds=3, published="0 (nobody)")
     monkeypatch.setattr(presets, "PRESETS", {"toy-walk": toy_preset, "toy-jump": replace(toy_preset, steps=40)})
+    Path("runs/results/toy-walk").mkdir(parents=True)  # killed before its config.json was there
     assert cli.main("results --out table.md".split()) == 0
     line, jump = read_table()
     assert (line["algorithm"], line["steps"], line["seeds"], line["metric"]) == ("toy", "80", "3", "return")
@@ -171,6 +172,7 @@ def test_results_table(monkeypatch, capsys):
     monkeypatch.setattr(training, "train", None)
     assert cli.main("results toy-jump --out table.md".split()) == 0
     assert Path("table.md").read_text() == before
+    assert cli.main(["results"]) == 0 and Path("runs/results/table.md").read_text() == before
     assert cli.main("results toy-wok".split()) == 2
     assert "toy-walk" in capsys.readouterr().err
 
@@ -455,12 +457,28 @@ def test_resume_refuses_metrics_that_lack_lines(finished, capsys):
     assert "fewer than the 30 lines" in capsys.readouterr().err
 
 
-def test_one_process_at_a_time_writes_to_a_run(finished):
-    held = folder.MetricsFile(Path("run"), 30)
-    with pytest.raises(ValueError, match="Another process"):
-        training.resume("run")
-    held.close()
+def test_one_process_at_a_time_writes_to_a_run(finished, monkeypatch):
+    """Its checkpoint is not even read before: that of a moment later may be another."""
+    with monkeypatch.context() as patched, folder.MetricsFile(Path("run")):
+        patched.setattr(checkpoint, "load", None)
+        with pytest.raises(ValueError, match="Another process"):
+            training.resume("run")
     training.resume("run")
+
+
+def test_resuming_what_is_finished_keeps_its_speed(finished):
+    path = Path("run/summary.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"steps_per_second": 123.0}))
+    training.resume("run")
+    assert json.loads(path.read_text())["steps_per_second"] == 123.0
+
+
+def test_folders_of_the_same_second_have_numbers(tmp_path):
+    assert [folder._made(tmp_path / "run").name for _ in range(3)] == ["run", "run-2", "run-3"]
+
+
+def test_what_is_to_be_pasted_is_quoted():
+    assert folder.command("resume", Path("my runs/1")) == "python -m experiments resume 'my runs/1'"
 
 
 # The command line

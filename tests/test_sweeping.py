@@ -329,8 +329,9 @@ def test_a_population_is_stopped_resumed_and_its_members_taken_out(monkeypatch, 
 
     found = results.load("whole/results.nc")
     assert (found["parent"] != found["point"]).any() and "hparams.rate" in found.coords
-    again = lanes.evaluate("whole")["eval/return"].squeeze()
-    np.testing.assert_allclose(again, found["eval/return"].isel(step=-1), rtol=1e-5)
+    again = lanes.evaluate("whole").squeeze()
+    for name in ("eval/return", "rate"):  # which is what it has come to, not what it began with
+        np.testing.assert_allclose(again[name], found[name].isel(step=-1), rtol=1e-5)
     path = lanes.extract("whole", seed=1, run_dir="member", steps=64)
     best = results.best_members(found).sel(seed=1)
     assert folder.open_run(path)[2].hparams.rate == pytest.approx(best["rate"].isel(step=-1).item())
@@ -426,6 +427,9 @@ BAD = {
     "sweep toy --over max_steps_in_episode=10": "--env-kwargs",
     "sweep toy --over rate=0.1,0.2 --spend halving --stages 9": "use at least 6561",
     "sweep toy --over rate=0.1,0.2 --spend halving --factor 1": "at least 2",
+    "sweep toy --over rate=0.1 --at-once 0": "at_once=0",
+    "sweep toy --over rate=0.1 --num-processes 2": "need both --num-processes and --coordinator",
+    "sweep toy --over rate=0.1 --process 1": "--process 1 is none of --num-processes 1",
     "sweep toy --points 0 --over rate=0.1,0.2": "points=0",
     "sweep toy --spend population --over rate=log:0.1:1": "say how many points",
     "sweep toy --spend population --points 4 --over batch=4,8": "changes hyperparameters within ranges",

@@ -6,6 +6,7 @@ dropped before, is NaN there. The score is named by the attributes "score" and "
 """
 
 import math
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -203,11 +204,13 @@ def _short(value: Any) -> str:
 
 
 def save(results: Any, path: Path | str) -> None:
-    """Write a netCDF file, which `load` reads, and `xarray.open_dataset` too but for slashes in names."""
+    """Write a whole netCDF file or none, which `load` reads, and `xarray.open_dataset` too but for slashes in names."""
     stored = results.rename({name: _stored(name) for name in [*results.data_vars, *results.coords] if "/" in name})
     if math.prod(stored["step"].shape) and int(stored["step"].max()) >= 2**31:  # more than the format's whole numbers
         stored = stored.assign_coords(step=stored["step"].astype(float))
-    stored.to_netcdf(path, engine="scipy")
+    temporary = Path(path).with_name(f".{Path(path).name}.part")
+    stored.to_netcdf(temporary, engine="scipy")
+    os.replace(temporary, path)
 
 
 def load(path: Path | str) -> Any:
