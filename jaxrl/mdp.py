@@ -58,10 +58,9 @@ def create(transition: Any, reward: Any, terminal: Any, start: Any, reward_std: 
             )
     transition, start = (chances / chances.sum(-1, keepdims=True) for chances in (transition, start))
     reward, deviation = (np.where(terminal[:, None], 0.0, array) for array in (reward, deviation))
-    transition, reward, start, deviation = (
-        jnp.asarray(array, jnp.float32) for array in (transition, reward, start, deviation)
-    )
-    return MDP(transition, reward, jnp.asarray(terminal), start, deviation)
+    arrays = (jnp.asarray(array, jnp.float32) for array in (transition, reward, start, deviation))
+    on_device = dict(zip(("transition", "reward", "start", "reward_std"), arrays, strict=True))
+    return MDP(terminal=jnp.asarray(terminal), **on_device)
 
 
 def garnet(key: Array, num_states: int, num_actions: int, branching: int, num_terminal: int = 0) -> MDP:
