@@ -7,7 +7,6 @@ what it has more, whole lines or half ones, is cut off by `resume` and written a
 
 import datetime
 import importlib.metadata
-import itertools
 import json
 import math
 import os
@@ -79,14 +78,14 @@ def check_free(path: str | None) -> None:
 
 def _made(path: Path) -> Path:
     """A new folder of that name, or with a number behind it that no other process has taken meanwhile."""
-    for number in itertools.count(1):
-        candidate = path if number == 1 else path.with_name(f"{path.name}-{number}")
+    number, candidate = 1, path
+    while True:
         try:
             candidate.mkdir(parents=True)
+            return candidate
         except FileExistsError:
-            continue
-        return candidate
-    raise AssertionError("Numbers do not end.")
+            number += 1
+            candidate = path.with_name(f"{path.name}-{number}")
 
 
 def open_run(path: str | Path) -> tuple[Path, dict[str, Any], Experiment]:

@@ -16,6 +16,8 @@ from jaxrl import envs
 from jaxrl.core import checks
 from jaxrl.envs import Box, Discrete, Env, Spec, Step
 
+_DERIVED = {"total_mass": "masscart and masspole", "polemass_length": "masspole and length"}  # of CartPole's parameters
+
 
 def names() -> list[str]:
     """Every environment that gymnax knows, those included that a user registered with it."""
@@ -56,9 +58,6 @@ def make(name: str, **kwargs: Any) -> tuple[Env, Any]:
             raise ValueError(f"{name}: {key} follows from {_DERIVED[key]}: change those.")
         changes[key] = array.astype(default.dtype)  # which 1 for 1.0 would change
     return adapt(env, dataclasses.replace(params, **changes) if changes else params, name)
-
-
-_DERIVED = {"total_mass": "masscart and masspole", "polemass_length": "masspole and length"}
 
 
 def _consistent(params: Any) -> Any:

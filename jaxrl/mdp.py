@@ -3,6 +3,7 @@
 Axes: A actions, S states.
 """
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -58,9 +59,8 @@ def create(transition: Any, reward: Any, terminal: Any, start: Any, reward_std: 
             )
     transition, start = (chances / chances.sum(-1, keepdims=True) for chances in (transition, start))
     reward, deviation = (np.where(terminal[:, None], 0.0, array) for array in (reward, deviation))
-    arrays = (jnp.asarray(array, jnp.float32) for array in (transition, reward, start, deviation))
-    on_device = dict(zip(("transition", "reward", "start", "reward_std"), arrays, strict=True))
-    return MDP(terminal=jnp.asarray(terminal), **on_device)
+    stored = partial(jnp.asarray, dtype=jnp.float32)
+    return MDP(stored(transition), stored(reward), jnp.asarray(terminal), stored(start), stored(deviation))
 
 
 def garnet(key: Array, num_states: int, num_actions: int, branching: int, num_terminal: int = 0) -> MDP:

@@ -41,30 +41,26 @@ def bounds(spec: Spec) -> Bounds:
             f"{spec.name} has {spec.action.num} discrete actions where continuous ones are needed: use an algorithm "
             "for discrete actions, such as dqn, or an environment with continuous ones."
         )
-    low, high = (
-        np.array(bound, np.float32).reshape(spec.action.shape) for bound in (spec.action.low, spec.action.high)
-    )
-    _check_widths(spec.action)
-    if not _bounded(low, high).all():
+    low, high, bounded = _limits(spec.action)
+    if not bounded.all():
         raise ValueError(
             f"{spec.name} has actions from low={spec.action.low} to high={spec.action.high}, where finite bounds are "
             "needed: use an environment that has them, or ppo with distribution='gaussian'."
         )
+    low, high = low.reshape(spec.action.shape), high.reshape(spec.action.shape)
     return Bounds(low, high, (low + high) / 2, (high - low) / 2)
 
 
-def _bounded(low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """Which entries of an action are; bounds at the end of what float32 holds stand for none."""
-    with np.errstate(over="ignore"):
-        return np.isfinite(high - low)
-
-
-def _check_widths(action: Box) -> None:
+def _limits(action: Box) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Lowest and highest value of each entry [D], and which have both: bounds at the end of float32 stand for none."""
     if not all(low < high for low, high in zip(action.low, action.high, strict=True)):
         raise ValueError(
             f"Actions from low={action.low} to high={action.high} leave some entry no choice: let the environment fill "
             "in what is fixed."
         )
+    low, high = np.array(action.low, np.float32), np.array(action.high, np.float32)
+    with np.errstate(over="ignore"):
+        return low, high, np.isfinite(high - low)
 
 
 class Head(NamedTuple):
@@ -127,9 +123,7 @@ def head(action: Discrete | Box, name: HeadName) -> Head:
     if isinstance(action, Discrete):
         return Head(action.num, 0, lambda outputs, free: distrax.Categorical(outputs), lambda sample: sample)
 
-    _check_widths(action)
-    low, high = np.array(action.low, np.float32), np.array(action.high, np.float32)
-    bounded = _bounded(low, high)
+    low, high, bounded = _limits(action)
     if name == "squashed_gaussian" and not bounded.all():
         raise ValueError(
             f"A squashed Gaussian needs finite action bounds, got low={action.low}, high={action.high}: "

@@ -93,7 +93,7 @@ def test_the_worst_copy_the_best_and_nobody_else_changes():
     np.testing.assert_array_equal(quantiles[:, others], 0.5)
 
 
-def test_members_are_runs_of_their_own(both):
+def test_members_are_runs_of_their_own():
     """Also where their hyperparameters are the same; those of another seed are others again."""
     group = PLAN.groups[0]
     keys, hparams, source = group.arguments(LANES[:MEMBERS])

@@ -120,7 +120,6 @@ PRESETS = {
         hparams={"learning_rate": Linear(3e-3), "beta": 2.0},
         seeds=1,
     ),
-    # The protocol of Locatello et al. 2019, for a GPU; `small` is what a CPU can do.
     "beta-vae-sprites-small": Preset(
         "vae",
         data("sprites"),
