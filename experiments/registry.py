@@ -65,6 +65,7 @@ LEARNERS = {
         "jaxrl.algorithms.td_prediction", sources.Environment, "eval/error", higher_is_better=False
     ),
     "dyna": agent("dyna"),
+    "pets": agent("pets"),
     "autoencoder": Learner(
         "generative.models.autoencoder", sources.Data, "eval/error", "per example", higher_is_better=False
     ),

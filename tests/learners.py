@@ -33,6 +33,7 @@ from jaxrl.algorithms import (
     ddpg,
     dqn,
     dyna,
+    pets,
     ppo,
     ppo_recurrent,
     pqn,
@@ -182,6 +183,13 @@ def dyna_on(environment: str, **options: Any) -> Case:
     env, env_params = envs.make(environment)
     agent = dyna.make(env, dyna.Config(**{"num_steps": 20, "planning_steps": 5, "eval_episodes": 2, **options}))
     return Case(agent, dyna.Hyperparams(0.3, 0.9, Linear(0.9, 0.4)), env_params)
+
+
+def pets_on(environment: str, **options: Any) -> Case:
+    env, env_params = envs.make(environment)
+    sizes = {"num_members": 3, "horizon": 5, "num_candidates": 14, "num_elites": 7, "num_iterations": 2}
+    config = pets.Config(**{**OFF_POLICY, **sizes, **options})
+    return Case(pets.make(env, config), pets.Hyperparams(Linear(0.01, 0.002), 0.9, 0.6), env_params)
 
 
 def vae_on_reals() -> Case:
@@ -375,6 +383,7 @@ LEARNERS: dict[str, Callable[[], Case]] = {
     "monte-carlo": lambda: td_prediction_on("tabular/RandomWalk", offline=True),
     "dyna-q": lambda: dyna_on("tabular/CliffWalking"),
     "dyna-sweeps": lambda: dyna_on("tabular/Garnet", planner="sweeps", planning_steps=1),
+    "pets": lambda: pets_on("Pendulum-v1"),
     "vae-gaussian": vae_on_reals,
     "vae-bernoulli": vae_on_bits,
     "vae-labels": vae_on_labels,
