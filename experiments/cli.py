@@ -178,12 +178,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        expected = isinstance(error, ValueError | OSError)
+        lacking = _device_lacking()
+        expected = lacking is not None or isinstance(error, ValueError | OSError)
         if os.environ.get("JAXRL_DEBUG") or not (expected or "RESOURCE_EXHAUSTED" in str(error)):
             raise
         mend = "" if expected else " Use fewer --seeds, or smaller sizes."
-        print(f"error: {' '.join(str(error).split())}{mend}", file=sys.stderr)
+        print(f"error: {' '.join((lacking or str(error)).split())}{mend}", file=sys.stderr)
         return 2
+
+
+def _device_lacking() -> str | None:
+    """What to say if JAX finds no device of the kind that JAX_PLATFORMS names: of itself it says little or nothing."""
+    try:
+        jax.devices()
+    except (AssertionError, RuntimeError) as error:
+        asked = os.environ.get("JAX_PLATFORMS", "")
+        return f"JAX_PLATFORMS={asked} names a device that is not here or that this JAX is not installed for: {error}"
+    return None
 
 
 def cache_programs() -> None:
@@ -232,6 +243,8 @@ def resume(words: list[str]) -> int:
     asked = _parse_train(words, Train(stored, split=training.was_split(config)), f"resume {path}")
     if asked.run_dir is not None:
         raise ValueError("A run is resumed in its own folder: leave out --run-dir.")
+    if asked.preset is not None:
+        raise ValueError("A run is resumed with its own settings: leave out --preset.")
     if asked.split:
         devices.use_cores()
     result = training.resume(

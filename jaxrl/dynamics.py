@@ -1,6 +1,6 @@
 """Models of an environment, learned: ensembles of probabilistic networks.
 
-Chua et al. 2018 (arXiv:1805.12114), sections 4 and 5.1. Each member gives a Gaussian over how the observation changes,
+Chua et al. 2018 (arXiv:1805.12114), sections 4 and 5. Each member gives a Gaussian over how the observation changes,
 whose width is what the environment leaves to chance; how far members differ is what they do not know yet. Here they
 also give the reward and the chance that the task ends, which the paper is told.
 Axes: M members, B samples, N environments, C plans for each, H steps of a plan, D numbers of an observation, A of an
@@ -101,6 +101,7 @@ def transitions(
     weight: Array | float = 1.0,
 ) -> Batch:
     """Steps of an environment, leaves [..., B, ...], as a batch; `next_obs` are true successors."""
+    obs, next_obs = obs.astype(jnp.float32), next_obs.astype(jnp.float32)  # bytes would wrap
     unit = ((action - bounds.center) / bounds.half_width).reshape(*reward.shape, -1)
     change = jnp.concatenate([next_obs - obs, reward[..., None]], axis=-1)
     return Batch(obs, unit, change, terminated.astype(jnp.float32), jnp.broadcast_to(weight, reward.shape))
@@ -145,6 +146,7 @@ def imagine(
         return (obs + change[..., :-1], weight, total), None
 
     each = num_members, num_envs, num_plans
-    carry = jnp.broadcast_to(obs[:, None], (*each, obs.shape[-1])), jnp.ones(each), jnp.zeros(each)
+    first = jnp.broadcast_to(obs[:, None].astype(jnp.float32), (*each, obs.shape[-1]))
+    carry = first, jnp.ones(each), jnp.zeros(each)
     (_, _, total), _ = lax.scan(step, carry, (noise, jnp.moveaxis(plans, 2, 0)))
     return total.mean(0)

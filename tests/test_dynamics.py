@@ -62,6 +62,9 @@ def test_transitions_have_actions_in_half_widths_and_changes_with_the_reward():
     np.testing.assert_allclose(found.change, [[0.0, 1.0, 2.0, 5.0], [-1.0, -1.0, 0.0, 6.0]])
     np.testing.assert_array_equal(found.terminated, [0.0, 1.0])
     np.testing.assert_array_equal(found.weight, [1.0, 1.0])
+    seen = jnp.uint8([[7, 7, 7], [7, 7, 7]])
+    found = dynamics.transitions(policies.bounds(BOX), seen, action, jnp.zeros(2), seen - 1, jnp.zeros(2))
+    np.testing.assert_array_equal(found.change[:, :3], -1.0)
 
 
 def test_units_are_those_of_all_transitions_seen():

@@ -561,6 +561,7 @@ BAD = {
     "resume empty": "no run folder: it has no config.json",
     "resume broken": "does not describe a run",
     "resume taken --run-dir other": "--run-dir",
+    "resume taken --preset ppo-cartpole": "leave out --preset",
     "evaluate nowhere": "no run folder nowhere",
     "evaluate taken": "no checkpoint yet",
     "evaluate taken --eval-scal 2": "did you mean --eval-scale?",
@@ -590,6 +591,14 @@ def test_numbers_that_are_none_are_refused(monkeypatch, capsys):
     monkeypatch.setattr(sources.Environment, "load", lambda self: (env, params.replace(gravity=jnp.nan)))
     assert cli.main(["train", "toy"]) == 2
     assert "gravity holds NaN" in capsys.readouterr().err
+
+
+def test_a_device_that_is_not_here_is_named():
+    environment = {**os.environ, "JAX_PLATFORMS": "cuda"}
+    command = [sys.executable, "-m", "experiments", "train", "ppo", "--steps", "1000"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    assert done.stderr.startswith("error: JAX_PLATFORMS=cuda names a device that is not here")
 
 
 def test_debugging_shows_where_an_error_arose(monkeypatch):

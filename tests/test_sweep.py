@@ -201,6 +201,7 @@ def test_arrays_and_dicts_can_be_swept():
         ({"target": [Linear(0.1)]}, "cannot be traced"),
         ({"limit": [3.5]}, "must be a whole number"),
         ({"name": ["there"]}, "name cannot be swept: it is static in Source"),
+        ({"width": [2.5]}, "width=2.5 is a float, where Config has a int"),
         ({"width": ["wide"]}, "width='wide' is a str, where Config has a int"),
         ({"inner": [{}]}, "cannot be static"),
         ({"noise": [0.1], "noise.initial": [0.2]}, "noise and noise.initial overlap"),
@@ -209,6 +210,12 @@ def test_arrays_and_dicts_can_be_swept():
 def test_what_cannot_be_swept_is_refused_at_once(values, message):
     with pytest.raises(ValueError, match=message):
         sweep.grid(*PARTS, **values)
+
+
+def test_whole_numbers_may_come_as_floats():
+    plan = sweep.grid(*PARTS, width=[2.0, 3.0], limit=[4.0, 5.0])
+    assert [type(group.config.width) for group in plan.groups] == [int, int]
+    assert plan.groups[0].arguments()[2].limit.dtype == np.int32
 
 
 @pytest.mark.parametrize(

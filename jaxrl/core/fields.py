@@ -131,10 +131,12 @@ def _traced(name: str, value: Any, base: Any, *, fixed: bool = False) -> Any:
     now = np.asarray(base)
     if array.shape != now.shape:
         raise ValueError(f"{name}={value!r} has shape {array.shape}, where the present value has {now.shape}.")
-    if fixed and array.dtype.kind == "f" and now.dtype.kind != "f":
+    if fixed and array.dtype.kind == "f" and now.dtype.kind != "f" and (array % 1).any():
         raise ValueError(f"{name}={value!r} must be a whole number, as the present value {base} is.")
+    if fixed:
+        array = array.astype(now.dtype)
     if array.shape:
-        return array.astype(now.dtype) if fixed else array
+        return array
     return float(array) if now.dtype.kind == "f" else array.item()
 
 
@@ -143,6 +145,8 @@ def _static(name: str, value: Any, base: Any) -> Any:
     value = value.item() if isinstance(value, np.generic) else tuple(value) if isinstance(value, list) else value
     if isinstance(value, int) and isinstance(base, float) and not isinstance(value, bool):
         value = float(value)
+    if isinstance(value, float) and type(base) is int and value.is_integer():
+        value = int(value)  # values that are evenly spaced come as floats
     if dataclasses.is_dataclass(base) and isinstance(value, PLAIN):
         inner = " or ".join(f"{name}.{field.name}" for field in dataclasses.fields(base))
         raise ValueError(f"{name}={value!r} stands for a whole {type(base).__name__}: sweep {inner}.")
