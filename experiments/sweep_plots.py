@@ -132,8 +132,8 @@ def sensitivity(found: Any) -> Figure:
         axes.vlines(x, low, high, color=COLORS[0], linewidth=0.8, alpha=0.5)
         axes.scatter(x, mean, color=COLORS[0], s=14)
         if found.sizes.get(name, len(x)) < len(x) or len(names) == 1:
-            pick = np.nanmax if found.attrs["higher_is_better"] else np.nanmin
-            axes.plot(np.unique(x), [pick([*mean[x == each], np.nan]) for each in np.unique(x)], color=COLORS[1])
+            best = (np.fmax if found.attrs["higher_is_better"] else np.fmin).reduce  # NaN where nothing else is
+            axes.plot(np.unique(x), [best(mean[x == each]) for each in np.unique(x)], color=COLORS[1])
         axes.set_xticks(list(ticks), ticks.values())
         axes.set_xlabel(name, color=GREY)
         axes.spines[["top", "right"]].set_visible(False)
