@@ -133,7 +133,7 @@ def sensitivity(found: Any) -> Figure:
         axes.scatter(x, mean, color=COLORS[0], s=14)
         if found.sizes.get(name, len(x)) < len(x) or len(names) == 1:
             best = (np.fmax if found.attrs["higher_is_better"] else np.fmin).reduce  # NaN where nothing else is
-            axes.plot(np.unique(x), [best(mean[x == each]) for each in np.unique(x)], color=COLORS[1])
+            axes.plot(np.unique(x), [best([*mean[x == each], np.nan]) for each in np.unique(x)], color=COLORS[1])
         axes.set_xticks(list(ticks), ticks.values())
         axes.set_xlabel(name, color=GREY)
         axes.spines[["top", "right"]].set_visible(False)
