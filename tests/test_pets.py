@@ -198,7 +198,7 @@ def test_a_linear_task_with_quadratic_costs_has_the_actions_of_its_riccati_equat
     [
         ({"num_members": 0}, "num_members=0 must be at least 1"),
         ({"horizon": 0}, "horizon=0 must be at least 1"),
-        ({"num_elites": 50}, "num_elites=50 of num_candidates=50 is no choice: use num_elites=5"),
+        ({"num_elites": 50}, "num_elites=50 of num_candidates=50 is no choice: use num_candidates=500"),
         ({"train_every": 3}, "train_every=3 does not divide num_steps=50.* use train_every=2 or 5"),
         ({"network": networks.MLP(dropout=0.1)}, r"dropout=0\.1.* use dropout=0"),
         ({"batch_size": 201}, "batch_size=201 asks for more .* than warmup=200 .* warmup=201"),

@@ -101,7 +101,7 @@ def check(spec: Spec, config: Config) -> None:
     if config.num_elites >= config.num_candidates:
         raise ValueError(
             f"num_elites={config.num_elites} of num_candidates={config.num_candidates} is no choice: "
-            f"use num_elites={max(config.num_candidates // 10, 1)}."
+            f"use num_candidates={10 * config.num_elites}."
         )
 
 
