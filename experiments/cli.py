@@ -178,7 +178,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        lacking = _device_lacking()
+        # Only where the error says nothing itself: to look for devices takes seconds on some machines.
+        lacking = None if isinstance(error, ValueError | OSError) else _device_lacking()
         expected = lacking is not None or isinstance(error, ValueError | OSError)
         if os.environ.get("JAXRL_DEBUG") or not (expected or "RESOURCE_EXHAUSTED" in str(error)):
             raise
