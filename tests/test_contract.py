@@ -35,9 +35,9 @@ def through_numpy(tree):
 
 
 def raw(tree):
-    """Keys as their data, so that numpy can compare them."""
+    """In numpy, which compares and indexes without compiling; keys as their data."""
     is_key = lambda leaf: jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)  # noqa: E731
-    return jax.tree.map(lambda leaf: random.key_data(leaf) if is_key(leaf) else leaf, tree)
+    return jax.tree.map(lambda leaf: np.asarray(random.key_data(leaf) if is_key(leaf) else leaf), tree)
 
 
 def assert_same_bits(one, two):
@@ -46,7 +46,7 @@ def assert_same_bits(one, two):
 
 def different(one, two):
     pairs = zip(jax.tree.leaves(raw(one)), jax.tree.leaves(raw(two)), strict=True)
-    return any((np.asarray(a) != np.asarray(b)).any() for a, b in pairs)
+    return any((a != b).any() for a, b in pairs)
 
 
 def learned(state):
@@ -59,14 +59,15 @@ def perturbed(value, factor=0.5):
     """Another value of a hyperparameter or of a schedule."""
     if isinstance(value, Linear):
         return value._replace(initial=perturbed(value.initial, factor))
-    return 0.01 if math.isinf(value) else value * factor
+    # A whole number stays one: of another type, it would be another program.
+    return 0.01 if math.isinf(value) else type(value)(value * factor)
 
 
 class Programs:
-    """A learner's compiled programs and its runs, each made once."""
+    """A learner's compiled programs and its runs, each traced, compiled and made once: here the time goes."""
 
-    def __init__(self, name):
-        learner, self.hparams, self.source, self.unused = LEARNERS[name]()
+    def __init__(self, learner, hparams, source, unused=()):
+        self.hparams, self.source, self.unused = hparams, source, unused
         self.arguments = schedule.at(self.hparams, jnp.float32(0)), self.source  # as the learner's functions get them
         self.updates_traced = 0
 
@@ -94,6 +95,14 @@ class Programs:
         return jax.jit(self.chunk_run)
 
     @cached_property
+    def start_lanes(self):
+        return jax.jit(jax.vmap(self.start_run, (0, 0, None)))
+
+    @cached_property
+    def chunk_lanes(self):
+        return jax.jit(jax.vmap(self.chunk_run, (0, 0, None)))
+
+    @cached_property
     def initial(self):
         return self.start(random.key(0), self.hparams, self.source)
 
@@ -106,23 +115,31 @@ class Programs:
         return self.chunk(self.halfway[0], self.hparams, self.source)
 
     def alone(self, key, hparams):
-        """A run in chunks: the final state, and the metrics stacked."""
-        run, metrics = self.start(key, hparams, self.source), []
+        """A run in chunks: at its end, and the metrics stacked."""
+        return self.in_chunks(self.chunk, self.start(key, hparams, self.source), hparams)
+
+    def in_chunks(self, chunk, run, hparams):
+        metrics = []
         for _ in range(NUM_UPDATES // CHUNK):
-            run, scores = self.chunk(run, hparams, self.source)
+            run, scores = chunk(run, hparams, self.source)
             metrics.append(scores)
-        return run.state, stack(metrics)
+        return run, stack(metrics)
+
+    @cached_property
+    def hparams_of_lanes(self):
+        """One lane for each hyperparameter, another value of it; one as it is; one whose learning rate is NaN."""
+        hparams = [
+            self.hparams._replace(**{name: perturbed(getattr(self.hparams, name))}) for name in self.hparams._fields
+        ]
+        rate = perturbed(self.hparams.learning_rate, math.nan)
+        return [*hparams, self.hparams, self.hparams._replace(learning_rate=rate)]
 
     @cached_property
     def lanes(self):
-        """Lane i has a seed of its own and another value of hyperparameter i; the last one's learning rate is NaN."""
-        fields = self.hparams._fields
-        hparams = [self.hparams._replace(**{name: perturbed(getattr(self.hparams, name))}) for name in fields]
-        rate = perturbed(self.hparams.learning_rate, math.nan)
-        hparams = [*hparams, self.hparams, self.hparams._replace(learning_rate=rate)]
-        keys = random.split(random.key(7), len(hparams))
-        run, metrics = jax.jit(jax.vmap(self.train_run, (0, 0, None)))(keys, stack(hparams), self.source)
-        return keys, hparams, run, metrics
+        """Each with a seed of its own: its key, and as `alone` with a leading axis of lanes (metrics: the second)."""
+        keys, hparams = random.split(random.key(7), len(self.hparams_of_lanes)), stack(self.hparams_of_lanes)
+        run = self.start_lanes(keys, hparams, self.source)
+        return keys, *self.in_chunks(self.chunk_lanes, run, hparams)
 
 
 # One of each algorithm at every change; its other forms in the longer run.
@@ -131,15 +148,15 @@ FORMS = [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for
 
 @pytest.fixture(scope="module", params=FORMS)
 def programs(request):
-    return Programs(request.param)
+    return Programs(*LEARNERS[request.param]())
 
 
 # State
 
 
 def test_the_state_is_arrays_of_fixed_strong_types(programs):
-    before = jax.eval_shape(programs.start_run, random.key(0), programs.hparams, programs.source)
-    after, _ = jax.eval_shape(programs.chunk_run, before, programs.hparams, programs.source)
+    before = programs.start.eval_shape(random.key(0), programs.hparams, programs.source)
+    after, _ = programs.chunk.eval_shape(before, programs.hparams, programs.source)
     assert jax.tree.structure(before) == jax.tree.structure(after)
     for one, two in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
         assert (one.shape, one.dtype, one.weak_type) == (two.shape, two.dtype, False)
@@ -197,71 +214,62 @@ def test_chunks_are_one_scan(programs):
 
 def test_a_lane_is_close_to_the_same_run_alone(programs):
     """Over seeds, and over every hyperparameter, each lane with another one changed."""
-    lane_keys, hparams, run, metrics = programs.lanes
-    for lane in range(len(hparams) - 1):
-        state, scores = programs.alone(lane_keys[lane], hparams[lane])
-        expected = raw((state, scores))
-        ours = jax.tree.map(lambda leaf, lane=lane: leaf[lane], raw((run.state, metrics)))
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-2, atol=2e-3), ours, expected)
+    lane_keys, *lanes = programs.lanes
+    states, metrics = raw((lanes[0].state, lanes[1]))
+    for lane, hparams in enumerate(programs.hparams_of_lanes[:-1]):
+        run, scores = programs.alone(lane_keys[lane], hparams)
+        ours = [leaf[lane] for leaf in jax.tree.leaves(states)] + [leaf[:, lane] for leaf in jax.tree.leaves(metrics)]
+        expected = jax.tree.leaves(raw((run.state, scores)))
+        for one, other in zip(ours, expected, strict=True):
+            np.testing.assert_allclose(one, other, rtol=2e-2, atol=2e-3)
 
 
 def test_every_hyperparameter_makes_a_difference(programs):
-    base, _ = programs.alone(random.key(1), programs.hparams)
+    base = programs.alone(random.key(1), programs.hparams)[0].state
     for name in programs.hparams._fields:
         changed = programs.hparams._replace(**{name: perturbed(getattr(programs.hparams, name))})
-        other, _ = programs.alone(random.key(1), changed)
+        other = programs.alone(random.key(1), changed)[0].state
         assert different(learned(base), learned(other)) == (name not in programs.unused), name
 
 
 def test_seeds_make_a_difference(programs):
-    one, _ = programs.alone(random.key(1), programs.hparams)
-    two, _ = programs.alone(random.key(2), programs.hparams)
+    one = programs.alone(random.key(1), programs.hparams)[0].state
+    two = programs.alone(random.key(2), programs.hparams)[0].state
     assert different(learned(one), learned(two))
 
 
 def test_a_diverged_lane_is_marked_and_harms_no_other(programs):
-    *_, run, metrics = programs.lanes
-    np.testing.assert_array_equal(metrics["diverged"][:-1], 0)
-    np.testing.assert_array_equal(metrics["diverged"][-1], 1)
+    _, run, metrics = programs.lanes
+    np.testing.assert_array_equal(metrics["diverged"][:, :-1], 0)
+    np.testing.assert_array_equal(metrics["diverged"][:, -1], 1)
     assert all(np.isfinite(leaf[:-1]).all() for leaf in jax.tree.leaves(raw(run)))
 
 
-def condition_faults(learner, hparams, source):
+def condition_faults(programs):
     """What in the programs of a run is, or was before vmap, a `cond`: empty where there is none.
 
-    Counted in a single run, in a vmapped one, and in a vmapped resumed one, whose counters carry a batch axis.
+    Counted in a single run, and in a vmapped resumed one, whose counters carry a batch axis.
     """
-    num_lanes = 3
-    lane_keys = random.split(random.key(0), num_lanes)
-
-    def start(key):
-        return loop.start(learner, key, hparams, source, NUM_UPDATES)
-
-    def train(key):
-        return loop.train(learner, key, hparams, source, num_updates=NUM_UPDATES, eval_every=CHUNK)
-
-    def resume(run):
-        return loop.chunk(learner, CHUNK, run, hparams, source)
-
-    runs = jax.eval_shape(jax.vmap(start), lane_keys)
+    hparams, source = stack(programs.hparams_of_lanes), programs.source
+    keys = random.split(random.key(0), len(programs.hparams_of_lanes))
+    runs = programs.start_lanes.eval_shape(keys, hparams, source)
     large = [getattr(runs.state, name, None) for name in ("target_params", "buffer")]
     shapes = {leaf.shape for leaf in jax.tree.leaves((learned(runs.state), large))}
     rank = min(3, max(map(len, shapes)))  # of a whole matrix [lanes, rows, columns]; vectors if there are no matrices
     whole = {shape for shape in shapes if len(shape) >= rank}
-    programs = {
-        "single": jax.make_jaxpr(resume)(jax.eval_shape(start, lane_keys[0])),
-        "vmapped": jax.make_jaxpr(jax.vmap(train))(lane_keys),
-        "resumed": jax.make_jaxpr(jax.vmap(resume))(runs),
+    jaxprs = {
+        "single": programs.chunk.trace(programs.initial, programs.hparams, source).jaxpr,
+        "resumed": programs.chunk_lanes.trace(runs, hparams, source).jaxpr,
     }
     faults = {}
-    for name, jaxpr in programs.items():
+    for name, jaxpr in jaxprs.items():
         faults[f"{name}: cond"] = conditions(jaxpr)
         faults[f"{name}: select"] = sum(shape in whole for shape in select_shapes(jaxpr))
     return {name: count for name, count in faults.items() if count}
 
 
 def test_no_program_holds_a_cond_or_what_vmap_makes_of_one(programs):
-    assert not condition_faults(programs.learner, programs.hparams, programs.source)
+    assert not condition_faults(programs)
 
 
 # Keys
@@ -303,7 +311,7 @@ def test_a_cond_on_a_counter_is_found():
         fitted = lax.cond(state.count % 2 == 0, step, lambda fit: fit, state.fit)
         return Faulty(fitted, state.count + 1)
 
-    faults = condition_faults(faulty(update), FaultyHyperparams(), None)
+    faults = condition_faults(Programs(faulty(update), FaultyHyperparams(), None))
     assert faults["single: cond"] == 1 and faults["resumed: select"] >= 1
 
 

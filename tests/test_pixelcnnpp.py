@@ -76,7 +76,9 @@ def test_a_stride_leaves_every_other_pixel(shape):
     half = layers.Conv(plain.offsets, 3, 5, stride=2)
     params = layers.init(plain, random.key(0))
     x = random.normal(random.key(1), (2, *shape, 3))
-    np.testing.assert_array_equal(layers.apply(half, params, x), layers.apply(plain, params, x)[:, ::2, ::2])
+    every_other = layers.apply(plain, params, x)[:, ::2, ::2]
+    # Two programs: on some processors their products are rounded differently.
+    np.testing.assert_allclose(layers.apply(half, params, x), every_other, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.slow
