@@ -161,7 +161,9 @@ def test_a_study_over_beta_is_scored(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(disentangling, "NUM_TREE_EXAMPLES", 20)
     small = networks.MLP((16,), "relu")
     config = vae.Config(latent_size=3, encoder=small, decoder=small, batch_size=8)
-    asked = Experiment("vae", sources.Data("sprites"), config, vae.Hyperparams(), steps=32, evaluations=1)
+    asked = Experiment(
+        "vae", sources.Data("sprites", data_kwargs=("side=16",)), config, vae.Hyperparams(), steps=32, evaluations=1
+    )
     sweeping.sweep(asked, run_dir=str(tmp_path / "study"), beta=[1.0, 4.0])
     scored = lanes.evaluate(tmp_path / "study", disentanglement=True)
     assert 0 < scored["mig"].squeeze()[0] < 1

@@ -143,8 +143,8 @@ def test_what_cannot_work_is_refused():
 @pytest.mark.parametrize(
     ("preset", "seeds", "goals"),
     [
-        ("gan-ring", 4, {"eval/modes": 8, "eval/quality": 0.94}),
-        ("gan-grid", 4, {"eval/modes": 25, "eval/quality": 0.9}),
+        ("gan-ring", 2, {"eval/modes": 8, "eval/quality": 0.94}),
+        ("gan-grid", 2, {"eval/modes": 25, "eval/quality": 0.9}),
         ("gan-digits", 4, {"eval/agreement": 0.95, "eval/coverage": 0.8}),
         ("pix2pix-sprites", 2, {"eval/l1": 0.5}),
         ("cyclegan-digits", 3, {"eval/l1": 0.1, "eval/back_l1": 0.1}),

@@ -149,7 +149,7 @@ def test_latents_without_known_factors_are_not_scored(conditional):
 def test_latents_of_sprites_are_scored():
     """An untrained encoder knows positions from each other no better than any random projection does."""
     config = vae.Config(latent_size=4, encoder=SMALL, decoder=SMALL, batch_size=4, conditional=True)
-    experiment = Experiment("vae", sources.Data("sprites"), config, vae.Hyperparams())
+    experiment = Experiment("vae", sources.Data("sprites", data_kwargs=("side=16",)), config, vae.Hyperparams())
     program = build(experiment)
     runs = program.start(program.keys, program.hparams, program.source)
     scores = disentangling.scores(program, runs.state, num_votes=200, conditional=True)

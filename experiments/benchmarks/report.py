@@ -91,7 +91,7 @@ def _benchmark(name: str, rounds: int, peers: Path | None, tiny: bool) -> Iterab
     if name.startswith("scaling-"):
         axis = name.removeprefix("scaling-")
         small = {"capacity": (1000, 2000), "side": (8, 9)}.get(axis, (2, 3))
-        return (point._asdict() for point in scaling.over(axis, rounds, small if tiny else None))
+        return (point._asdict() for point in scaling.over(axis, rounds, *((small, 1) if tiny else ())))
     return [dataclasses.asdict(row) for row in contest.run(name, size(tasks.get(name)), rounds, peers)]
 
 

@@ -66,8 +66,8 @@ def point(axis: str, size: int, task: tasks.Task, rounds: int, num_updates: int 
     )
 
 
-def over(axis: str, rounds: int, sizes: Iterable[int] | None = None) -> Iterator[Point]:
-    """Points along `axis`: environments, lanes, capacity, side or updates."""
+def over(axis: str, rounds: int, sizes: Iterable[int] | None = None, steps: int = STEPS) -> Iterator[Point]:
+    """Points along `axis`: environments, lanes, capacity, side or updates; of `steps` per round where it has steps."""
     ppo, dqn, pixelcnn = (tasks.get(name) for name in ("ppo-cartpole-64x1", "dqn-cartpole-10x1", "pixelcnn"))
     assert isinstance(ppo, tasks.OnPolicy) and isinstance(dqn, tasks.OffPolicy)
     assert isinstance(pixelcnn, tasks.Autoregression)
@@ -75,15 +75,15 @@ def over(axis: str, rounds: int, sizes: Iterable[int] | None = None) -> Iterator
     match axis:
         case "environments":
             for size in sizes or ENVIRONMENTS:
-                yield point(axis, size, dataclasses.replace(ppo, num_envs=size, steps=size * 128), rounds)
+                yield point(axis, size, dataclasses.replace(ppo, num_envs=size, steps=size * 128), rounds, steps=steps)
         case "lanes":
             for size in sizes or LANES:
-                yield point(axis, size, dataclasses.replace(few, seeds=size), rounds)
+                yield point(axis, size, dataclasses.replace(few, seeds=size), rounds, steps=steps)
         case "capacity":
             # As long a warm-up fills the buffer, so that batches are drawn from all of it.
             for size in sizes or CAPACITIES:
                 full = dataclasses.replace(dqn, capacity=size, warmup=size, steps=size + dqn.steps)
-                yield point(axis, size, full, rounds)
+                yield point(axis, size, full, rounds, steps=steps)
         case "side":
             for size in sizes or SIDES:
                 yield point(axis, size, dataclasses.replace(pixelcnn, side=size), rounds, steps=IMAGES)
