@@ -182,7 +182,7 @@ PRESETS = {
         10_000_000,
         config={"num_envs": 64, "num_steps": 128, "num_minibatches": 8, "network": MLP(activation="relu")},
         hparams={"learning_rate": Linear(2e-3)},
-        seeds=3,
+        seeds=8,
         published="28 (gymnax's PPO, 10,000,000 steps)",
     ),
     # With the thousand random steps of the warm-up these runs are of 30,000 or 100,000.
