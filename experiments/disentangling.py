@@ -1,5 +1,6 @@
 """Trained models' latents scored against the known factors of their data, one after another."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -7,7 +8,7 @@ import numpy as np
 from jax import Array, random
 
 from experiments.experiment import Program
-from generative import data, disentanglement
+from generative import data, disentanglement, sprites
 
 SCORES = "mig", "factor_vae", "beta_vae", "dci_disentanglement", "dci_completeness", "dci_informativeness", "sap"
 NUM_TREE_EXAMPLES = 1000  # behind DCI, whose trees take long
@@ -29,35 +30,40 @@ def scores(
         raise ValueError(
             f"A model of {name} has no latents to score against known factors: train a VAE on --data sprites."
         )
+    drawn = jax.jit(partial(draw, model, examples, random.key(seed), num_votes, conditional))  # compiled for all lanes
     count = len(jax.tree.leaves(states)[0])
-    measured = [
-        score(model, jax.tree.map(lambda leaf, lane=lane: leaf[lane], states), examples, seed, num_votes, conditional)
-        for lane in range(count)
-    ]
+    lanes = [jax.tree.map(lambda leaf, lane=lane: leaf[lane], states) for lane in range(count)]
+    measured = [score(examples.grid, *jax.device_get(drawn(state))) for state in lanes]
     return {name: np.array([each[name] for each in measured]) for name in measured[0]}
 
 
-def score(
-    model: Any, state: Any, examples: data.Rendered, seed: int, num_votes: int, conditional: bool
-) -> dict[str, float]:
-    """The scores of one state; half as many votes test as train."""
+def draw(
+    model: Any, examples: data.Rendered, key: Array, num_votes: int, conditional: bool, state: Any
+) -> tuple[list[disentanglement.Codes], list[disentanglement.Votes], list[disentanglement.Votes]]:
+    """Codes, and votes of FactorVAE and of beta-VAE, of `state`: to train on, and half as many votes to test."""
     grid = examples.grid
+    encode_key, *keys = random.split(key, 7)
 
-    encode_key, *keys = random.split(random.key(seed), 7)
+    def represent(values: Array) -> Array:
+        label = (examples.label(values),) if conditional else ()
+        return model.encode(encode_key, state, grid.images(values), *label)
 
-    def draw(state: Any) -> Any:
-        def represent(values: Array) -> Array:
-            label = (examples.label(values),) if conditional else ()
-            return model.encode(encode_key, state, grid.images(values), *label)
+    counts = num_votes, num_votes // 2
+    return (
+        [disentanglement.draw_codes(key, represent, grid.sizes) for key in keys[:2]],
+        [disentanglement.draw_variances(keys[2 + i], represent, grid.sizes, counts[i]) for i in range(2)],
+        [disentanglement.draw_differences(keys[4 + i], represent, grid.sizes, counts[i]) for i in range(2)],
+    )
 
-        sizes, counts = grid.sizes, (num_votes, num_votes // 2)
-        return (
-            [disentanglement.draw_codes(key, represent, sizes) for key in keys[:2]],
-            [disentanglement.draw_variances(keys[2 + i], represent, sizes, counts[i]) for i in range(2)],
-            [disentanglement.draw_differences(keys[4 + i], represent, sizes, counts[i]) for i in range(2)],
-        )
 
-    (train, test), variances, differences = jax.device_get(jax.jit(draw)(state))
+def score(
+    grid: sprites.Grid,
+    codes: list[disentanglement.Codes],
+    variances: list[disentanglement.Votes],
+    differences: list[disentanglement.Votes],
+) -> dict[str, float]:
+    """The scores of what `draw` has drawn."""
+    train, test = codes
     few = (disentanglement.Codes(*(leaf[:NUM_TREE_EXAMPLES] for leaf in codes)) for codes in (train, test))
     dci = disentanglement.dci(*few)
     categorical = [grid.factors.index(name) for name in ("color", "shape") if name in grid.factors]

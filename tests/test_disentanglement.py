@@ -159,6 +159,7 @@ def test_a_study_over_beta_is_scored(tmp_path, monkeypatch, capsys):
     """Each lane of a sweep, from the command line, as its run taken out alone."""
     monkeypatch.setattr(disentangling, "scores", partial(disentangling.scores, num_votes=40))
     monkeypatch.setattr(disentangling, "NUM_TREE_EXAMPLES", 20)
+    monkeypatch.setattr(disentanglement, "draw_codes", partial(disentanglement.draw_codes, count=1000))
     small = networks.MLP((16,), "relu")
     config = vae.Config(latent_size=3, encoder=small, decoder=small, batch_size=8)
     asked = Experiment(
