@@ -195,7 +195,7 @@ def test_a_resumed_run_is_the_same_bit_for_bit(programs):
     assert_same_bits(programs.chunk(resumed, programs.hparams, programs.source), programs.final)
 
 
-@pytest.mark.parametrize("programs", sorted(QUICK), indirect=True)  # of the other forms, `lanes` are one scan as well
+@pytest.mark.parametrize("programs", sorted(QUICK), indirect=True)  # the loop is the same for all forms
 def test_chunks_are_one_scan(programs):
     """But for last bits: these are two programs, which a compiler may round differently."""
     whole = jax.jit(programs.train_run)(random.key(0), programs.hparams, programs.source)
