@@ -131,11 +131,16 @@ class Programs:
         return [*hparams, self.hparams, self.hparams._replace(learning_rate=rate)]
 
     @cached_property
+    def arguments_of_lanes(self):
+        """Each with a seed of its own."""
+        lane_keys = random.split(random.key(7), len(self.hparams_of_lanes))
+        return lane_keys, stack(self.hparams_of_lanes), self.source
+
+    @cached_property
     def lanes(self):
-        """Each with a seed of its own: their keys, and what a chunk gives, with a leading axis of lanes."""
-        keys, hparams = random.split(random.key(7), len(self.hparams_of_lanes)), stack(self.hparams_of_lanes)
-        run = self.start_lanes(keys, hparams, self.source)
-        return keys, *self.chunk_lanes(run, hparams, self.source)
+        """Their keys, and what a chunk gives, with a leading axis of lanes."""
+        lane_keys, *rest = self.arguments_of_lanes
+        return lane_keys, *self.chunk_lanes(self.start_lanes(lane_keys, *rest), *rest)
 
 
 # One of each algorithm at every change; its other forms in the longer run.
@@ -245,16 +250,14 @@ def condition_faults(programs):
 
     Counted in a single run, and in a vmapped resumed one, whose counters carry a batch axis.
     """
-    hparams, source = stack(programs.hparams_of_lanes), programs.source
-    keys = random.split(random.key(0), len(programs.hparams_of_lanes))
-    runs = programs.start_lanes.eval_shape(keys, hparams, source)
+    runs = programs.start_lanes.eval_shape(*programs.arguments_of_lanes)
     large = [getattr(runs.state, name, None) for name in ("target_params", "buffer")]
     shapes = {leaf.shape for leaf in jax.tree.leaves((learned(runs.state), large))}
     rank = min(3, max(map(len, shapes)))  # of a whole matrix [lanes, rows, columns]; vectors if there are no matrices
     whole = {shape for shape in shapes if len(shape) >= rank}
     jaxprs = {
-        "single": programs.chunk.trace(programs.initial, programs.hparams, source).jaxpr,
-        "resumed": programs.chunk_lanes.trace(runs, hparams, source).jaxpr,
+        "single": programs.chunk.trace(programs.initial, programs.hparams, programs.source).jaxpr,
+        "resumed": programs.chunk_lanes.trace(runs, *programs.arguments_of_lanes[1:]).jaxpr,
     }
     faults = {}
     for name, jaxpr in jaxprs.items():
